@@ -1,0 +1,4 @@
+//! The binary `tsrs-agent`: dispatch only.
+#![forbid(unsafe_code)]
+
+fn main() {}

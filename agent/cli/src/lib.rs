@@ -1,0 +1,2 @@
+//! The command line: one file per command, text and JSON output.
+#![forbid(unsafe_code)]

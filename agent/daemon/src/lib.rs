@@ -1,0 +1,2 @@
+//! The privileged agent: start-up, state store, LocalAPI server, wiring and shutdown.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! ChaCha20-Poly1305 for data packets, one call per batch.

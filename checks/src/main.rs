@@ -1,0 +1,4 @@
+//! Static guards over cargo metadata and syntax trees.
+#![forbid(unsafe_code)]
+
+fn main() {}

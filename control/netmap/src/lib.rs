@@ -1,0 +1,2 @@
+//! Full and delta map responses folded into immutable snapshots and a list of changes.
+#![forbid(unsafe_code)]
