@@ -159,18 +159,15 @@ async fn refusal(what: &'static str, response: Response<Incoming>) -> Error {
 
 /// For the map calls a 404 means the node.
 fn node_unknown(error: Error) -> Error {
-    match error {
-        Error::Status { status: 404, .. } => Error::NodeUnknown,
-        other => other,
-    }
+    if matches!(error, Error::Status { status: 404, .. }) { Error::NodeUnknown } else { error }
 }
 
 /// For the smaller calls these mean that the server does not have them.
 pub(crate) fn not_offered(error: Error) -> Error {
-    match error {
-        Error::Status { what, status: 404 | 405 | 501, .. } => Error::NotOffered { what },
-        other => other,
+    if let Error::Status { what, status: 404 | 405 | 501, .. } = error {
+        return Error::NotOffered { what };
     }
+    error
 }
 
 /// When to try again: seconds or a date; what cannot be believed becomes 5 to 10 s.

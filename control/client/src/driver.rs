@@ -216,7 +216,7 @@ impl Driver {
                 self.update = Some(Box::pin(async move { update(&shared.connector, &request).await }));
             }
             Action::CancelUpdate => self.update = None,
-            Action::Expire(_, request) => {
+            Action::Expire(request) => {
                 if let Some(expire) = &mut self.expire {
                     let shared = Arc::clone(&self.shared);
                     expire.call = Some(Box::pin(async move { register(&shared.connector, &request).await }));
@@ -250,35 +250,40 @@ impl Driver {
         let map_sleeps = self.map_sleeps_until.filter(|until| *until > at.mono);
         let due = [machine_due, session_due, map_sleeps].into_iter().flatten().min();
         let reads_map = !has_events && map_sleeps.is_none();
-        let expire = self.expire.as_mut().map(|expire| &mut expire.call);
-        tokio::select! {
-            () = self.shared.changed() => {}
+        let wake = tokio::select! {
+            () = self.shared.changed() => Wake::Owner,
+            // The owner is gone: the next round ends.
+            () = self.events_out.closed() => Wake::Owner,
             permit = self.events_out.reserve(), if has_events => {
                 if let (Ok(permit), Some(event)) = (permit, self.events.pop_front()) {
                     permit.send(event);
                 }
+                Wake::Owner
             }
-            // The owner is gone: the next round ends.
-            () = self.events_out.closed() => {}
-            result = ready(&mut self.register) => {
+            result = ready(&mut self.register) => Wake::Registered(result),
+            result = ready(&mut self.update) => Wake::Updated(result),
+            result = expired(&mut self.expire) => Wake::Expired(result),
+            item = next_item(&mut self.map), if reads_map => Wake::Map(item),
+            Some(_) = self.answers.join_next() => Wake::Owner,
+            () = sleep_until_some(due) => Wake::Time,
+        };
+        match wake {
+            Wake::Owner => {}
+            Wake::Registered(result) => {
                 self.register = None;
                 self.machine.handle_register_done(result, now());
             }
-            result = ready(&mut self.update) => {
+            Wake::Updated(result) => {
                 self.update = None;
                 self.machine.handle_update_done(result, now());
             }
-            result = async { match expire { Some(call) => ready(call).await, None => pending().await } } => {
-                self.finish_expire(result);
+            Wake::Expired(result) => self.finish_expire(result),
+            Wake::Map(item) => self.handle_item(item),
+            Wake::Time if session_due.is_some_and(|due| due <= Instant::now()) => {
+                let update = self.session.handle_time(Timestamp::now());
+                self.publish(update);
             }
-            item = next_item(&mut self.map), if reads_map => self.handle_item(item),
-            Some(_) = self.answers.join_next() => {}
-            () = sleep_until_some(due) => {
-                if session_due.is_some_and(|due| due <= Instant::now()) {
-                    let update = self.session.handle_time(Timestamp::now());
-                    self.publish(update);
-                }
-            }
+            Wake::Time => {}
         }
     }
 
@@ -363,6 +368,17 @@ impl Driver {
     }
 }
 
+/// What woke the driver.
+enum Wake {
+    /// The owner did something, or something went to the owner: the next round looks.
+    Owner,
+    Registered(Result<RegisterResponse, Error>),
+    Updated(Result<(), Error>),
+    Expired(Result<RegisterResponse, Error>),
+    Map(MapItem),
+    Time,
+}
+
 /// What the driver takes out of the inbox in one go.
 struct Taken {
     closed: bool,
@@ -380,6 +396,13 @@ fn now() -> Now {
 async fn ready<T>(call: &mut Pending<T>) -> T {
     match call {
         Some(call) => call.as_mut().await,
+        None => pending().await,
+    }
+}
+
+async fn expired(expire: &mut Option<Expiring>) -> Result<RegisterResponse, Error> {
+    match expire {
+        Some(expire) => ready(&mut expire.call).await,
         None => pending().await,
     }
 }

@@ -35,7 +35,7 @@ pub(crate) enum Action {
     Update(Box<MapRequest>),
     CancelUpdate,
     /// A change of the key's expiry; told by [`Machine::handle_expiry_done`].
-    Expire(Expiry, Box<RegisterRequest>),
+    Expire(Box<RegisterRequest>),
     /// Close the connection.
     Disconnect,
 }
@@ -169,7 +169,7 @@ impl<R: CryptoRngCore> Machine<R> {
             self.login.stop();
         }
         match self.login.expiry_request(expiry, &self.local.wire_hostinfo()) {
-            Some(request) => self.actions.push_back(Action::Expire(expiry, Box::new(request))),
+            Some(request) => self.actions.push_back(Action::Expire(Box::new(request))),
             // There is nothing to expire, which is what was wanted.
             None => self.handle_expiry_done(expiry, true, now),
         }
