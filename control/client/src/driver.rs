@@ -423,3 +423,6 @@ async fn sleep_until_some(due: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;
