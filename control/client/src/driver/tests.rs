@@ -287,7 +287,7 @@ async fn pages_and_the_wish_to_exit_are_passed_on_after_a_check() {
 
 #[tokio::test]
 async fn an_owner_that_does_not_listen_stops_the_stream_and_misses_nothing() {
-    const FRAMES: usize = 200;
+    const FRAMES: usize = 100;
     let (control, mut client) = online().await;
     let stream = control.stream();
     let sender = tokio::spawn(async move {
