@@ -357,4 +357,10 @@ impl Device {
         self.rng.fill_bytes(ephemeral.as_mut_slice());
         ephemeral
     }
+
+    /// Indices in use; none may be left when all peers are idle.
+    #[cfg(test)]
+    pub(crate) fn index_count(&self) -> usize {
+        self.indices.len()
+    }
 }
