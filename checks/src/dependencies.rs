@@ -69,13 +69,16 @@ pub(crate) fn check(metadata: &Metadata) -> Vec<Violation> {
         for dependency in package.dependencies.iter().filter(|dependency| dependency.path.is_none()) {
             used.insert(dependency.name.clone());
             if dependency.source.as_ref().is_none_or(|source| !source.repr.starts_with("registry+")) {
-                violations.push(format!("{}: {} does not come from the registry", package.name, dependency.name));
+                violations
+                    .push(format!("{}: {} does not come from the registry", package.name, dependency.name));
             }
         }
     }
     let listed: BTreeSet<String> = LISTED.iter().map(|(name, _)| (*name).to_owned()).collect();
     for name in used.difference(&listed) {
-        violations.push(format!("{name}: not in the list of dependencies; add it with its reason to checks/src/dependencies.rs"));
+        violations.push(format!(
+            "{name}: not in the list of dependencies; add it with its reason to checks/src/dependencies.rs"
+        ));
     }
     for name in listed.difference(&used) {
         violations.push(format!("{name}: in the list of dependencies but used by no crate; remove it"));

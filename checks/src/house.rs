@@ -14,7 +14,8 @@ const UNSAFE_ALLOWED: &[&str] = &["platform/linux", "platform/macos", "tunnel/en
 pub(crate) fn check(metadata: &Metadata, sources: &[Source]) -> anyhow::Result<Vec<Violation>> {
     let mut violations = Vec::new();
     for package in metadata.workspace_packages() {
-        let folder = folder_of(metadata, package.manifest_path.as_str()).context("manifest outside the workspace")?;
+        let folder =
+            folder_of(metadata, package.manifest_path.as_str()).context("manifest outside the workspace")?;
         let manifest = std::fs::read_to_string(&package.manifest_path)?;
         if !manifest.contains("[lints]\nworkspace = true") {
             violations.push(format!("{folder}: does not inherit the lints; add `[lints] workspace = true`"));
@@ -23,8 +24,10 @@ pub(crate) fn check(metadata: &Metadata, sources: &[Source]) -> anyhow::Result<V
             violations.push(format!("{folder}: has a version of its own; write `version.workspace = true`"));
         }
         for target in &package.targets {
-            if target.kind.iter().any(|kind| matches!(kind, TargetKind::CustomBuild | TargetKind::ProcMacro)) {
-                violations.push(format!("{folder}: build scripts and procedural macros hide code from the checks"));
+            if target.kind.iter().any(|kind| matches!(kind, TargetKind::CustomBuild | TargetKind::ProcMacro))
+            {
+                violations
+                    .push(format!("{folder}: build scripts and procedural macros hide code from the checks"));
             }
         }
     }
@@ -36,7 +39,8 @@ pub(crate) fn check(metadata: &Metadata, sources: &[Source]) -> anyhow::Result<V
 
 /// The version that the workspace sets: the binary's.
 fn metadata_version(metadata: &Metadata) -> cargo_metadata::semver::Version {
-    let binary = metadata.workspace_packages().into_iter().find(|package| package.name.as_str() == "tsrs-agent");
+    let binary =
+        metadata.workspace_packages().into_iter().find(|package| package.name.as_str() == "tsrs-agent");
     binary.map_or_else(|| cargo_metadata::semver::Version::new(0, 0, 0), |package| package.version.clone())
 }
 
@@ -52,7 +56,10 @@ fn unsafe_code(source: &Source) -> Vec<Violation> {
     let mut finder = UnsafeFinder::default();
     finder.visit_file(&source.tree);
     if finder.found && !(allowed && (in_sys || source.test_only)) {
-        violations.push(format!("{}: unsafe code outside a `sys` module; put a safe face around it there", source.path));
+        violations.push(format!(
+            "{}: unsafe code outside a `sys` module; put a safe face around it there",
+            source.path
+        ));
     }
     violations
 }
@@ -94,7 +101,12 @@ mod tests {
     use super::*;
 
     fn source(krate: &str, path: &str, text: &str) -> Source {
-        Source { krate: krate.into(), path: path.into(), tree: syn::parse_file(text).unwrap(), test_only: false }
+        Source {
+            krate: krate.into(),
+            path: path.into(),
+            tree: syn::parse_file(text).unwrap(),
+            test_only: false,
+        }
     }
 
     #[test]
@@ -103,7 +115,10 @@ mod tests {
         assert!(unsafe_code(&source("tunnel/engine", "tunnel/engine/src/sys/udp.rs", text)).is_empty());
         assert_eq!(unsafe_code(&source("tunnel/engine", "tunnel/engine/src/rx.rs", text)).len(), 1);
         assert_eq!(unsafe_code(&source("tunnel/path", "tunnel/path/src/sys.rs", text)).len(), 1);
-        assert_eq!(unsafe_code(&source("tunnel/path", "tunnel/path/src/a.rs", "unsafe impl Send for A {}")).len(), 1);
+        assert_eq!(
+            unsafe_code(&source("tunnel/path", "tunnel/path/src/a.rs", "unsafe impl Send for A {}")).len(),
+            1
+        );
         assert_eq!(unsafe_code(&source("tunnel/path", "tunnel/path/src/lib.rs", "fn f() {}")).len(), 1);
         let forbidding = "#![forbid(unsafe_code)] fn f() {}";
         assert!(unsafe_code(&source("tunnel/path", "tunnel/path/src/lib.rs", forbidding)).is_empty());

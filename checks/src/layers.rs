@@ -66,7 +66,9 @@ pub(crate) fn check(metadata: &Metadata) -> Vec<Violation> {
     for package in metadata.workspace_packages() {
         let Some(from) = folder_of(metadata, package.manifest_path.as_str()) else { continue };
         if place(&from).is_none() {
-            violations.push(format!("{from}: not in the table of layers; add it to checks/src/layers.rs with its layer"));
+            violations.push(format!(
+                "{from}: not in the table of layers; add it to checks/src/layers.rs with its layer"
+            ));
             continue;
         }
         for dependency in &package.dependencies {
@@ -87,7 +89,8 @@ fn refusal(from: &str, to: &str, kind: DependencyKind) -> Option<String> {
     };
     if to_place.layer == 9 {
         let beside = from_place.layer == 9 || kind == DependencyKind::Development;
-        return (!beside).then(|| "lab and checks are used by tests only; make it a dev-dependency".to_owned());
+        return (!beside)
+            .then(|| "lab and checks are used by tests only; make it a dev-dependency".to_owned());
     }
     if from_place.layer == 9 || kind == DependencyKind::Development {
         return None;
@@ -106,11 +109,15 @@ fn refusal(from: &str, to: &str, kind: DependencyKind) -> Option<String> {
         return Some("only agent/daemon names an operating system".to_owned());
     }
     if from_place.io && to_place.io && from_place.layer == to_place.layer {
-        return Some("two crates with input and output never name each other; pass a trait through a lower layer".to_owned());
+        return Some(
+            "two crates with input and output never name each other; pass a trait through a lower layer"
+                .to_owned(),
+        );
     }
     let vocabulary = from_place.layer == to_place.layer && (from_place.layer <= 1);
-    (to_place.layer >= from_place.layer && !vocabulary)
-        .then(|| format!("dependencies go down, and this goes from layer {} to {}", from_place.layer, to_place.layer))
+    (to_place.layer >= from_place.layer && !vocabulary).then(|| {
+        format!("dependencies go down, and this goes from layer {} to {}", from_place.layer, to_place.layer)
+    })
 }
 
 /// The folder of a manifest relative to the workspace root.

@@ -66,9 +66,13 @@ fn breaches(file: &str, named: &Named, guarded: &[(&str, &str)]) -> Vec<Violatio
         }
         for hidden in &named.hidden {
             if let Hidden::Glob(prefix) = hidden
-                && (prefix == guard || guard.starts_with(&format!("{prefix}::")) || prefix.starts_with(&below))
+                && (prefix == guard
+                    || guard.starts_with(&format!("{prefix}::"))
+                    || prefix.starts_with(&below))
             {
-                violations.push(format!("{file}: imports all of {prefix}, which holds {guard}: name what you need"));
+                violations.push(format!(
+                    "{file}: imports all of {prefix}, which holds {guard}: name what you need"
+                ));
             }
         }
     }
@@ -82,9 +86,15 @@ fn hidden(file: &str, named: &Named) -> Vec<Violation> {
         .filter_map(|hidden| match hidden {
             Hidden::Glob(_) => None,
             Hidden::Include => Some(format!("{file}: include! hides code from the checks; make it a module")),
-            Hidden::PathAttribute => Some(format!("{file}: #[path] hides code from the checks; name the file as the module")),
-            Hidden::ExternCrate => Some(format!("{file}: extern crate hides names from the checks; use `use`")),
-            Hidden::ForeignItems => Some(format!("{file}: foreign functions belong to a `sys` module of an [io] crate")),
+            Hidden::PathAttribute => {
+                Some(format!("{file}: #[path] hides code from the checks; name the file as the module"))
+            }
+            Hidden::ExternCrate => {
+                Some(format!("{file}: extern crate hides names from the checks; use `use`"))
+            }
+            Hidden::ForeignItems => {
+                Some(format!("{file}: foreign functions belong to a `sys` module of an [io] crate"))
+            }
         })
         .collect()
 }

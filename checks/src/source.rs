@@ -24,7 +24,8 @@ pub(crate) fn workspace(metadata: &Metadata) -> anyhow::Result<Vec<Source>> {
     let root = metadata.workspace_root.as_std_path();
     let mut sources = Vec::new();
     for package in metadata.workspace_packages() {
-        let krate = folder_of(metadata, package.manifest_path.as_str()).context("manifest outside the workspace")?;
+        let krate =
+            folder_of(metadata, package.manifest_path.as_str()).context("manifest outside the workspace")?;
         for part in ["src", "tests", "benches", "examples"] {
             let mut files = Vec::new();
             rust_files(&root.join(&krate).join(part), &mut files)?;
@@ -41,7 +42,8 @@ fn read(root: &Path, krate: &str, file: &Path) -> anyhow::Result<Source> {
     let tree = syn::parse_file(&text).with_context(|| format!("{} does not parse", file.display()))?;
     let path = file.strip_prefix(root)?.to_string_lossy().into_owned();
     let in_crate = path.strip_prefix(krate).unwrap_or(&path);
-    let test_only = in_crate.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "benches" | "examples"));
+    let test_only =
+        in_crate.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "benches" | "examples"));
     Ok(Source { krate: krate.to_owned(), path, tree, test_only })
 }
 

@@ -30,7 +30,8 @@ fn quoted_paths(text: &str) -> Vec<String> {
     for line in text.lines() {
         for (index, part) in line.split('`').enumerate() {
             let known_ending = [".md", ".rs", ".toml"].iter().any(|ending| part.ends_with(ending));
-            let path_like = !part.contains([' ', '*', '<', '{', ':', '(']) && !part.starts_with(['/', '-', '~']);
+            let path_like =
+                !part.contains([' ', '*', '<', '{', ':', '(']) && !part.starts_with(['/', '-', '~']);
             if index % 2 == 1 && path_like && (part.contains('/') || known_ending || part == "checks") {
                 paths.push(part.trim_end_matches('/').to_owned());
             }
