@@ -57,10 +57,12 @@ pub(super) async fn ask(
     };
     asking.map_err(|error| {
         tracing::debug!(%error, ?limit, "asking an upstream resolver");
-        match error.kind() {
-            io::ErrorKind::TimedOut => LegFailure::TimedOut,
-            io::ErrorKind::InvalidData => LegFailure::Garbage,
-            _ => LegFailure::Unreachable,
+        if error.kind() == io::ErrorKind::TimedOut {
+            LegFailure::TimedOut
+        } else if error.kind() == io::ErrorKind::InvalidData {
+            LegFailure::Garbage
+        } else {
+            LegFailure::Unreachable
         }
     })
 }
