@@ -162,14 +162,14 @@ impl<R: CryptoRngCore> PathMachine<R> {
     }
 
     /// What `status` shows of this peer.
-    pub fn peer_status(&self, peer: &NodePublic) -> Option<PeerStatus> {
+    pub fn peer_status(&self, peer: &NodePublic, now: Instant) -> Option<PeerStatus> {
         let id = self.peers.id(peer)?;
         let peer = self.peers.get(id)?;
         let paths = peer.paths.as_deref();
         Some(PeerStatus {
             path: peer.published,
             latency: paths.and_then(|paths| paths.best).map(|best| best.latency),
-            active: self.active.contains(&id),
+            active: paths.is_some_and(|paths| paths.is_active(now)),
             last_sent: paths.and_then(|paths| paths.last_sent),
         })
     }
