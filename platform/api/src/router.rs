@@ -83,6 +83,10 @@ pub trait Router: Send {
     /// missing parts again.
     fn apply(&mut self, config: &RouterConfig) -> Result<()>;
 
+    /// What works less well than asked although `apply` succeeded, as sentences for health warnings: a foreign firewall
+    /// that could not be opened, for example. Empty when all is well.
+    fn warnings(&self) -> Vec<String>;
+
     /// Whether the kernel forwards IPv4 packets from the TUN; `Err` carries the reason for a health warning and the
     /// next step. The agent never switches forwarding on.
     fn check_forwarding(&self) -> Result<()>;

@@ -205,7 +205,7 @@ fn changes_by_others_are_told_apart_from_our_own() {
             subscription
                 .drain(|event| match event {
                     crate::netlink::Event::Message { kind, port, payload } => {
-                        let relevant = is_relevant(kind, payload, "tsrs-0", &tag(Instance::ZERO));
+                        let relevant = is_relevant(kind, payload, Instance::ZERO);
                         foreign += usize::from(relevant && port != own);
                     }
                     crate::netlink::Event::Lost => panic!("lost"),
