@@ -104,3 +104,5 @@ fn check_forwarding(tun: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traffic_tests;
