@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-    SanType, SerialNumber, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa,
+    KeyPair, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -111,10 +111,11 @@ fn leaf(addresses: &[IpAddr], names: &[String]) -> Result<CertificateParams> {
     }
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     // A day of slack on both sides, for clients whose clock a test has moved by hours.
-    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let today = jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::now()).date();
     let from = today.yesterday()?;
     let until = today.checked_add(jiff::Span::new().days(VALIDITY_DAYS))?;
-    params.not_before = date_time_ymd(from.year().into(), from.month().unsigned_abs(), from.day().unsigned_abs());
+    params.not_before =
+        date_time_ymd(from.year().into(), from.month().unsigned_abs(), from.day().unsigned_abs());
     params.not_after =
         date_time_ymd(until.year().into(), until.month().unsigned_abs(), until.day().unsigned_abs());
     Ok(params)

@@ -4,7 +4,7 @@ mod handshake;
 mod records;
 mod stream;
 
-pub(crate) use handshake::{HandshakeError, accept};
+pub(crate) use handshake::accept;
 pub(crate) use stream::NoiseStream;
 
 /// Bytes of a record's header: type and length.

@@ -79,7 +79,11 @@ impl<S: AsyncWrite + Unpin> NoiseStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for NoiseStream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         while this.plain.is_empty() {
             if this.open_next().map_err(broken)? {

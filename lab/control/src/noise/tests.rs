@@ -3,6 +3,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tsrs_base_noise::{Initiator, Protocol, Secret, Split, public_of};
 use tsrs_base_types::MachinePrivate;
 
+use super::handshake::HandshakeError;
 use super::records::Records;
 use super::*;
 

@@ -24,7 +24,7 @@ pub(crate) fn check(policy: &Policy) -> Result<()> {
 }
 
 /// `ip` of a grant: protocols and ports.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Ports {
     protocols: Vec<i64>,
     range: PortRange,
@@ -73,7 +73,8 @@ impl Tailnet {
     /// Attributes of a node: the baseline, and what the policy adds.
     pub(crate) fn node_attributes(&self, node: &LabNode) -> CapMap {
         let mut map = CapMap::default();
-        for name in [tsrs_control_tailcfg::cap::node::IS_ADMIN, tsrs_control_tailcfg::cap::node::FILE_SHARING] {
+        for name in [tsrs_control_tailcfg::cap::node::IS_ADMIN, tsrs_control_tailcfg::cap::node::FILE_SHARING]
+        {
             map.insert_name(name);
         }
         let hits = |attr: &&NodeAttr| attr.target.iter().any(|selector| selects(selector, node));
@@ -176,7 +177,8 @@ mod tests {
 
     #[test]
     fn ports_are_read_in_every_form_and_nonsense_is_refused() {
-        let parse = |text| Ports::parse(text).map(|ports| (ports.protocols, ports.range.first, ports.range.last));
+        let parse =
+            |text| Ports::parse(text).map(|ports| (ports.protocols, ports.range.first, ports.range.last));
         assert_eq!(parse("*").unwrap(), (vec![], 0, 65535));
         assert_eq!(parse("22").unwrap(), (vec![], 22, 22));
         assert_eq!(parse("tcp:80").unwrap(), (vec![6], 80, 80));

@@ -1,10 +1,17 @@
 //! The state of the tailnet: users, keys, nodes, settings. No input or output.
 
-pub(crate) mod filter;
-pub(crate) mod node;
-pub(crate) mod register;
+mod filter;
+mod node;
+mod register;
 mod store;
-pub(crate) mod view;
+mod view;
+
+pub(crate) use filter::check as check_policy;
+pub use node::LabNode;
+pub use register::PendingLogin;
+pub(crate) use register::{LOGIN_PATH, Outcome};
+pub(crate) use store::Stored;
+pub(crate) use view::View;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -21,8 +28,6 @@ use crate::config::LabConfig;
 use crate::dns::DnsSettings;
 use crate::keys::{AuthKey, KeySpec};
 use crate::policy::Policy;
-use node::LabNode;
-use register::PendingLogin;
 
 /// First address of nodes, less the node's number.
 const FIRST_IPV4: u32 = Ipv4Addr::new(100, 64, 0, 0).to_bits();
@@ -118,7 +123,12 @@ impl Tailnet {
     }
 
     /// Makes a node with the next free number, and with it its addresses.
-    pub(crate) fn add_node(&mut self, machine: MachinePublic, key: NodePublic, now: Timestamp) -> &mut LabNode {
+    pub(crate) fn add_node(
+        &mut self,
+        machine: MachinePublic,
+        key: NodePublic,
+        now: Timestamp,
+    ) -> &mut LabNode {
         let number = self.next_node;
         self.next_node += 1;
         let node = LabNode {
@@ -209,6 +219,29 @@ impl Tailnet {
                 node.last_seen = Some(now.into());
             }
         }
+    }
+
+    /// The server has stopped: no stream is open any more.
+    pub(crate) fn close_all_streams(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.streams = 0;
+        }
+    }
+
+    /// Deletes ephemeral nodes that have been away too long; `true` if one was, or a key's life has ended.
+    pub(crate) fn pass_time(&mut self, last: Timestamp, now: Timestamp, ephemeral_timeout: Duration) -> bool {
+        let is_over = |node: &LabNode| {
+            let since = node.last_seen.and_then(|seen| seen.timestamp()).unwrap_or(last);
+            let away = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+            node.ephemeral && !node.online() && node.last_seen.is_some() && away >= ephemeral_timeout
+        };
+        let over: Vec<NodeId> =
+            self.nodes.values().filter(|node| is_over(node)).map(|node| node.id).collect();
+        let expired = self.nodes.values().any(|node| node.expired(now) && !node.expired(last));
+        for id in &over {
+            self.delete(*id);
+        }
+        expired || !over.is_empty()
     }
 
     /// Queues a message for a node's stream.

@@ -47,7 +47,8 @@ impl Tailnet {
         request: &RegisterRequest,
         now: Timestamp,
     ) -> Outcome {
-        let known = self.node_by_key(&request.node_key).map(|node| (node.id, node.machine, node.expired(now)));
+        let known =
+            self.node_by_key(&request.node_key).map(|node| (node.id, node.machine, node.expired(now)));
         if let Some((_, owner, _)) = known
             && owner != machine
         {
@@ -56,7 +57,10 @@ impl Tailnet {
         if let Some(expiry) = request.expiry.timestamp() {
             return match known {
                 Some((id, ..)) => self.change_expiry(id, expiry, now),
-                None => Outcome::Answer(Box::new(RegisterResponse { node_key_expired: true, ..RegisterResponse::default() })),
+                None => Outcome::Answer(Box::new(RegisterResponse {
+                    node_key_expired: true,
+                    ..RegisterResponse::default()
+                })),
             };
         }
         if let Some(wait) = self.follow_up(request) {
@@ -151,7 +155,9 @@ impl Tailnet {
         let user = if spec.tags.is_empty() { self.user(&spec.user, now) } else { String::new() };
         let is_same = |node: &&LabNode| {
             node.key == applicant.key
-                || (!applicant.old_key.is_zero() && node.key == applicant.old_key && node.machine == applicant.machine)
+                || (!applicant.old_key.is_zero()
+                    && node.key == applicant.old_key
+                    && node.machine == applicant.machine)
                 || (node.machine == applicant.machine && node.user == user && node.tags == spec.tags)
         };
         let existing = self.nodes.values().find(is_same).map(|node| node.id);

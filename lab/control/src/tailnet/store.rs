@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tsrs_base_types::NodeId;
 
-use super::node::LabNode;
-use super::{LabUser, Tailnet};
+use super::{LabNode, LabUser, Tailnet};
 use crate::keys::AuthKey;
 use crate::policy::Policy;
 

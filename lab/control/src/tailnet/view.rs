@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use tsrs_base_types::time::WireTime;
 use tsrs_base_types::{NodeId, StableNodeId, UserId};
 use tsrs_control_tailcfg::{
-    DerpMap, DisplayMessage, DnsConfig, DnsRecord, DnsRoutes, FilterRule, MapResponse, Node, PeerChange, Resolver,
-    UserProfile,
+    DerpMap, DisplayMessage, DnsConfig, DnsRecord, DnsRoutes, FilterRule, Hostinfo, MapResponse, Node,
+    PeerChange, Resolver, UserProfile,
 };
 
 use super::{LabNode, TAGGED_USER, Tailnet};
@@ -38,7 +38,8 @@ impl Tailnet {
     pub(crate) fn view(&self, id: NodeId, now: Timestamp) -> Option<View> {
         let viewer = self.nodes.get(&id)?;
         let may_see = viewer.authorized && !viewer.expired(now);
-        let visible = |peer: &&LabNode| may_see && peer.id != id && peer.authorized && self.are_visible(viewer, peer);
+        let visible =
+            |peer: &&LabNode| may_see && peer.id != id && peer.authorized && self.are_visible(viewer, peer);
         let peers: Vec<&LabNode> = self.nodes.values().filter(visible).collect();
         let profiles = peers.iter().copied().chain([viewer]).map(|node| self.profile(node));
         let mut node = self.node(viewer, now);
@@ -69,7 +70,8 @@ impl Tailnet {
     fn node(&self, node: &LabNode, now: Timestamp) -> Node {
         let own = node.addresses();
         let routes = self.routes_won_by(node);
-        let primary_routes: Vec<IpNet> = routes.iter().copied().filter(|route| route.prefix_len() > 0).collect();
+        let primary_routes: Vec<IpNet> =
+            routes.iter().copied().filter(|route| route.prefix_len() > 0).collect();
         Node {
             id: node.id,
             stable_id: StableNodeId(format!("n{}LAB", node.id)),
@@ -83,7 +85,8 @@ impl Tailnet {
             addresses: own,
             endpoints: node.endpoints.clone(),
             home_derp: node.home_derp(),
-            hostinfo: Some(Box::new(node.hostinfo.clone())),
+            // NetInfo differs after every netcheck, and a map needs nothing of it but the home region.
+            hostinfo: Some(Box::new(Hostinfo { net_info: None, ..node.hostinfo.clone() })),
             created: node.created,
             cap: node.version,
             tags: node.tags.clone(),
@@ -101,7 +104,10 @@ impl Tailnet {
     fn routes_won_by(&self, node: &LabNode) -> Vec<IpNet> {
         let beats = |other: &LabNode, route: IpNet| {
             let rank = |node: &LabNode| (!node.online(), node.id);
-            other.id != node.id && other.authorized && other.routes().any(|theirs| theirs == route) && rank(other) < rank(node)
+            other.id != node.id
+                && other.authorized
+                && other.routes().any(|theirs| theirs == route)
+                && rank(other) < rank(node)
         };
         node.routes()
             .filter(|route| route.prefix_len() == 0 || !self.nodes.values().any(|other| beats(other, *route)))
@@ -147,7 +153,11 @@ impl View {
             domain: self.domain.clone(),
             packet_filters: self.packet_filters(),
             user_profiles: self.profiles.values().cloned().collect(),
-            display_messages: self.messages.iter().map(|(id, text)| (id.clone(), Some(text.clone()))).collect(),
+            display_messages: self
+                .messages
+                .iter()
+                .map(|(id, text)| (id.clone(), Some(text.clone())))
+                .collect(),
             collect_services: Some(false),
             control_time: Some(WireTime::from(now)),
             ..MapResponse::default()
@@ -186,8 +196,10 @@ impl View {
         if self.domain != old.domain {
             delta.domain.clone_from(&self.domain);
         }
-        delta.user_profiles =
-            (self.profiles.iter()).filter(|(id, new)| old.profiles.get(id) != Some(new)).map(|(_, new)| new.clone()).collect();
+        delta.user_profiles = (self.profiles.iter())
+            .filter(|(id, new)| old.profiles.get(id) != Some(new))
+            .map(|(_, new)| new.clone())
+            .collect();
         let ids: BTreeSet<&String> = self.messages.keys().chain(old.messages.keys()).collect();
         for id in ids.into_iter().filter(|id| self.messages.get(*id) != old.messages.get(*id)) {
             delta.display_messages.insert(id.clone(), self.messages.get(id).cloned());
@@ -236,11 +248,6 @@ fn patch(old: &Node, new: &Node) -> Option<PeerChange> {
         change.last_seen = new.last_seen;
         // A patch cannot take the time away; a node that is online needs none.
         reached.last_seen = new.last_seen;
-    }
-    // NetInfo changes at every netcheck. A peer needs nothing of it but the home region.
-    let net_info = |node: &Node| node.hostinfo.as_ref().and_then(|info| info.net_info.clone());
-    if let Some(hostinfo) = &mut reached.hostinfo {
-        hostinfo.net_info = net_info(new);
     }
     (reached == *new).then_some(change)
 }
