@@ -47,11 +47,14 @@ impl Nat {
                 format!("        iifname \"{WAN}\" ct state new,invalid drop\n")
             }
         };
+        // Without the input chain a stranger's datagram would leave an entry that takes the port away from the host
+        // behind, so that two routers could never meet halfway; a dropped packet leaves none.
         // The add before the delete lets the delete succeed on the first run.
         format!(
             "add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n    \
              chain postrouting {{\n        type nat hook postrouting priority srcnat; policy accept;\n{postrouting}    }}\n    \
-             chain forward {{\n        type filter hook forward priority filter; policy accept;\n{block}{inbound}    }}\n}}\n"
+             chain forward {{\n        type filter hook forward priority filter; policy accept;\n{block}{inbound}    }}\n    \
+             chain input {{\n        type filter hook input priority filter; policy accept;\n{inbound}    }}\n}}\n"
         )
     }
 }

@@ -5,12 +5,14 @@
 //! the machine's own namespace.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::Ipv4Net;
+use tsrs_base_types::RegionId;
+use tsrs_lab_control::{DerpTrust, LabConfig, LabControl, RegionConfig};
 
 use crate::command::{ip_batch, run_with_input};
 use crate::host::Host;
@@ -24,6 +26,14 @@ use crate::topology::{Attach, Topology};
 const INTERNET: &str = "inet";
 /// Interface of a host.
 const ETH: &str = "eth0";
+/// Port of control and DERP.
+const HTTPS_PORT: u16 = 443;
+/// Port of control without TLS.
+const HTTP_PORT: u16 = 80;
+/// Port of STUN.
+const STUN_PORT: u16 = 3478;
+/// Number of the first DERP region: those from 900 on are for users.
+const FIRST_REGION: i64 = 900;
 /// Longest name of an interface, less the terminator.
 const MAX_INTERFACE_NAME_LEN: usize = 15;
 
@@ -82,7 +92,9 @@ impl Net {
 
     /// A router by its name.
     pub fn router(&self, name: &str) -> &Router {
-        self.routers.get(name).unwrap_or_else(|| panic!("no router {name} in topology {}", self.topology.name))
+        self.routers
+            .get(name)
+            .unwrap_or_else(|| panic!("no router {name} in topology {}", self.topology.name))
     }
 
     /// The host on the internet that control, DERP, STUN and DNS servers run on.
@@ -93,6 +105,34 @@ impl Net {
     /// The servers' addresses.
     pub fn server_addresses(&self) -> &[Ipv4Addr] {
         &self.topology.servers
+    }
+
+    /// Starts a lab control server on the servers' host, in this process: control on the first address, ports 443 and
+    /// 80, and a DERP region with STUN on each address, numbered from 900. Its CA is written to [`Self::ca_file`].
+    pub fn lab_control(&self, config: LabConfig) -> Result<LabControl> {
+        let control = self.servers.lab_control(self.server_config(config)?)?;
+        control.write_ca(&self.ca_file())?;
+        Ok(control)
+    }
+
+    /// The same settings with the addresses and ports of this net.
+    pub fn server_config(&self, config: LabConfig) -> Result<LabConfig> {
+        let address = IpAddr::V4(*self.topology.servers.first().context("a topology needs a server")?);
+        let region = |(id, address): (i64, &Ipv4Addr)| RegionConfig {
+            id: RegionId(id),
+            code: format!("lab{id}"),
+            address: IpAddr::V4(*address),
+            derp_port: HTTPS_PORT,
+            stun_port: Some(STUN_PORT),
+            trust: DerpTrust::Roots,
+        };
+        let regions = (FIRST_REGION..).zip(&self.topology.servers).map(region).collect();
+        Ok(LabConfig { address, https_port: HTTPS_PORT, http_port: Some(HTTP_PORT), regions, ..config })
+    }
+
+    /// File that the CA of [`Self::lab_control`] is written to.
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.0.join("ca.pem")
     }
 
     /// The folder of this net: logs, captures, state.
@@ -188,7 +228,14 @@ impl Builder<'_> {
             hosts.insert(spec.name, host);
         }
         let topology = self.topology.clone();
-        Ok(Net { relays: std::sync::Mutex::default(), hosts, routers, servers, topology, folder: self.folder })
+        Ok(Net {
+            relays: std::sync::Mutex::default(),
+            hosts,
+            routers,
+            servers,
+            topology,
+            folder: self.folder,
+        })
     }
 
     fn namespace(&self, name: &str) -> String {
@@ -207,7 +254,9 @@ impl Builder<'_> {
     fn make_internet(&self, servers: &Host) -> Result<()> {
         let len = self.topology.internet.prefix_len();
         let mut lines = vec![format!("link add {INTERNET} type bridge"), format!("link set {INTERNET} up")];
-        lines.extend(self.topology.servers.iter().map(|address| format!("addr add {address}/{len} dev {INTERNET}")));
+        lines.extend(
+            self.topology.servers.iter().map(|address| format!("addr add {address}/{len} dev {INTERNET}")),
+        );
         // The servers' own daemons believe the network is down without one.
         lines.push(format!("route add default dev {INTERNET}"));
         ip_batch(servers.space().namespace(), &lines)
@@ -223,9 +272,9 @@ impl Builder<'_> {
                 format!("addr add {gateway}/{} dev {LAN}", router.lan.prefix_len()),
             ],
         )?;
-        router.space.run(|| {
-            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("switch forwarding on")
-        })
+        router
+            .space
+            .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("switch forwarding on"))
     }
 
     /// Puts a host or router on its network, with its address and default route.
@@ -244,7 +293,8 @@ impl Builder<'_> {
                 (servers.space(), INTERNET, self.topology.internet, gateway)
             }
             Attach::Router { router, .. } => {
-                let router = routers.get(router).with_context(|| format!("{name} stands behind no known router"))?;
+                let router =
+                    routers.get(router).with_context(|| format!("{name} stands behind no known router"))?;
                 (&router.space, LAN, router.lan, gateway(router.lan))
             }
         };
@@ -272,7 +322,9 @@ impl Builder<'_> {
         let line = format!("route add {lan} via {}", attach.address());
         ip_batch(servers.space().namespace(), &[line])?;
         // Everybody else's default route leads to the servers, which then have to pass it on.
-        servers.space().run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("switch forwarding on"))
+        servers
+            .space()
+            .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("switch forwarding on"))
     }
 }
 

@@ -5,9 +5,9 @@
 //! ```
 //! The taps carry plain frames: the kernel itself cuts super-packets and fills in checksums before they get here.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::collections::BinaryHeap;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -96,8 +96,7 @@ impl Relay {
             let (impairment, stop) = (Arc::clone(&impairment), Arc::clone(&stop));
             move || relay(&taps.0, &taps.1, &impairment, &stop)
         })?;
-        let restore =
-            vec![format!("link set {port} master {bridge}"), format!("link delete {inner_bridge}")];
+        let restore = vec![format!("link set {port} master {bridge}"), format!("link delete {inner_bridge}")];
         Ok(Self { impairment, stop, thread: Some(thread), namespace: space.namespace().to_owned(), restore })
     }
 
@@ -191,7 +190,12 @@ impl Direction {
     }
 }
 
-fn relay(inner: &tun_rs::SyncDevice, outer: &tun_rs::SyncDevice, impairment: &Mutex<Impairment>, stop: &AtomicBool) {
+fn relay(
+    inner: &tun_rs::SyncDevice,
+    outer: &tun_rs::SyncDevice,
+    impairment: &Mutex<Impairment>,
+    stop: &AtomicBool,
+) {
     let mut outward = Direction::default();
     let mut inward = Direction::default();
     while !stop.load(Ordering::Relaxed) {

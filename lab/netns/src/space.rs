@@ -144,7 +144,13 @@ fn become_host(view: &HostView) -> Result<()> {
     fs::write(upper.join("resolv.conf"), &view.resolv_conf)?;
     fs::write(upper.join("hostname"), format!("{}\n", view.name))?;
     let layers = format!("lowerdir=/etc,upperdir={},workdir={}", upper.display(), work.display());
-    mount_at(Some(Path::new("overlay")), Path::new("/etc"), Some("overlay"), MsFlags::empty(), Some(&layers))?;
+    mount_at(
+        Some(Path::new("overlay")),
+        Path::new("/etc"),
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(&layers),
+    )?;
     mount_at(Some(&lib), Path::new("/var/lib"), None, MsFlags::MS_BIND, None)?;
     mount_at(Some(&run), Path::new("/run"), None, MsFlags::MS_BIND, None)
 }
