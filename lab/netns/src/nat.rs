@@ -38,7 +38,9 @@ impl Nat {
             }
         });
         let block = match self {
-            Self::UdpBlocked => "        meta l4proto udp udp dport != 53 udp sport != 53 drop\n",
+            Self::UdpBlocked => {
+                "        udp dport 53 accept\n        udp sport 53 accept\n        meta l4proto udp drop\n"
+            },
             Self::None | Self::Easy | Self::Hard | Self::Range => "",
         };
         let inbound = match self {
@@ -53,7 +55,7 @@ impl Nat {
         format!(
             "add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n    \
              chain postrouting {{\n        type nat hook postrouting priority srcnat; policy accept;\n{postrouting}    }}\n    \
-             chain forward {{\n        type filter hook forward priority filter; policy accept;\n{block}{inbound}    }}\n    \
+             chain forward {{\n        type filter hook forward priority filter; policy accept;\n{inbound}{block}    }}\n    \
              chain input {{\n        type filter hook input priority filter; policy accept;\n{inbound}    }}\n}}\n"
         )
     }
@@ -79,7 +81,7 @@ mod tests {
         assert!(Nat::Hard.ruleset().contains("fully-random"));
         assert!(!Nat::Easy.ruleset().contains("random"));
         assert!(Nat::Range.ruleset().contains(":50000-50100"));
-        assert!(Nat::UdpBlocked.ruleset().contains("udp dport != 53"));
+        assert!(Nat::UdpBlocked.ruleset().contains("meta l4proto udp drop"));
     }
 
     #[test]

@@ -147,10 +147,10 @@ impl Headscale<'_> {
         let text = self.cli(&["nodes", "list", "-o", "json"])?;
         let list: Option<Vec<Value>> = serde_json::from_str(&text).context("list of nodes")?;
         let node = |node: &Value| {
-            let addresses = node["ip_addresses"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let addresses = node["ipAddresses"].as_array().map(Vec::as_slice).unwrap_or_default();
             HeadscaleNode {
                 id: number(&node["id"]).unwrap_or_default(),
-                name: node["given_name"].as_str().unwrap_or_default().to_owned(),
+                name: node["givenName"].as_str().unwrap_or_default().to_owned(),
                 addresses: addresses.iter().filter_map(|text| Some(text.as_str()?.to_owned())).collect(),
                 online: node["online"] == true,
             }
