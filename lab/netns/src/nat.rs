@@ -40,7 +40,7 @@ impl Nat {
         let block = match self {
             Self::UdpBlocked => {
                 "        udp dport 53 accept\n        udp sport 53 accept\n        meta l4proto udp drop\n"
-            },
+            }
             Self::None | Self::Easy | Self::Hard | Self::Range => "",
         };
         let inbound = match self {

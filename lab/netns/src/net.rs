@@ -24,6 +24,9 @@ use crate::topology::{Attach, Topology};
 
 /// Bridge of the internet, in the servers' namespace.
 const INTERNET: &str = "inet";
+/// Hardware address of every bridge. Without one of its own a bridge takes that of a port, and changes it under its
+/// neighbours when ports come and go.
+const BRIDGE_MAC: &str = "02:6c:61:62:00:01";
 /// Interface of a host.
 const ETH: &str = "eth0";
 /// Port of control and DERP.
@@ -253,7 +256,10 @@ impl Builder<'_> {
 
     fn make_internet(&self, servers: &Host) -> Result<()> {
         let len = self.topology.internet.prefix_len();
-        let mut lines = vec![format!("link add {INTERNET} type bridge"), format!("link set {INTERNET} up")];
+        let mut lines = vec![
+            format!("link add {INTERNET} address {BRIDGE_MAC} type bridge"),
+            format!("link set {INTERNET} up"),
+        ];
         lines.extend(
             self.topology.servers.iter().map(|address| format!("addr add {address}/{len} dev {INTERNET}")),
         );
@@ -267,7 +273,7 @@ impl Builder<'_> {
         ip_batch(
             router.space.namespace(),
             &[
-                format!("link add {LAN} type bridge"),
+                format!("link add {LAN} address {BRIDGE_MAC} type bridge"),
                 format!("link set {LAN} up"),
                 format!("addr add {gateway}/{} dev {LAN}", router.lan.prefix_len()),
             ],

@@ -96,7 +96,7 @@ pub fn udp_echo(server: SocketAddr, count: u32, len: usize, limit: Duration) -> 
         }
         match socket.recv(&mut received) {
             Ok(len_back) => {
-                under_way -= 1;
+                under_way = under_way.saturating_sub(1);
                 let number = received.first_chunk().map_or(u32::MAX, |raw| u32::from_be_bytes(*raw));
                 let entry = seen.get_mut(usize::try_from(number)?);
                 if let Some(entry) = entry.filter(|entry| !**entry)
