@@ -1,4 +1,7 @@
 //! Runs the data plane: TUN queues, UDP sockets, DERP connections, timers and the fast-path workers.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the workers that call this follow"))]
+mod clock;
+pub mod offload;
 mod sys;
+mod udp;
+mod wake;
