@@ -156,7 +156,7 @@ mod tests {
             let mut data = random.bytes(40);
             let before = Sum::new().bytes(&data).checksum();
             let old = u16::from_be_bytes([data[12], data[13]]);
-            let new = random.below(65_536) as u16;
+            let new = u16::try_from(random.below(65_536)).unwrap();
             data[12..14].copy_from_slice(&new.to_be_bytes());
             assert_eq!(update(before, old, new), Sum::new().bytes(&data).checksum());
         }
