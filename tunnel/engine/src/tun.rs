@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tsrs_platform_api::TunOffload;
+use tsrs_tunnel_dataplane::inbound::MAX_PIECES;
 use tsrs_tunnel_packet::vnet::{self, VirtioNetHdr};
 
 use crate::offload::{Offload, Switches};
@@ -80,20 +81,20 @@ impl TunQueue {
         }
     }
 
-    /// Writes one packet, or a run of them, given in pieces. The pieces after the first [`MAX_PIECES`] are refused.
-    pub(crate) fn write(&self, header: VirtioNetHdr, pieces: &[&[u8]]) -> io::Result<()> {
-        let header = header.to_bytes();
-        let mut slices = [IoSlice::new(&[]); MAX_PIECES + 1];
+    /// Writes one packet, or a run of them, given as the offload header with what else comes first, and the pieces behind.
+    pub(crate) fn write(&self, head: &[u8], pieces: &[&[u8]]) -> io::Result<()> {
         if pieces.len() > MAX_PIECES {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        slices[0] = IoSlice::new(&header);
+        // Without offload headers there are no runs, so that the head holds nothing else.
+        let head = if self.has_header { head } else { &[] };
+        let mut slices = [IoSlice::new(&[]); MAX_PIECES + 1];
+        slices[0] = IoSlice::new(head);
         for (slice, piece) in slices[1..].iter_mut().zip(pieces) {
             *slice = IoSlice::new(piece);
         }
-        let first = if self.has_header { 0 } else { 1 };
         loop {
-            match nix::sys::uio::writev(&self.fd, &slices[first..=pieces.len()]) {
+            match nix::sys::uio::writev(&self.fd, &slices[..=pieces.len()]) {
                 Err(Errno::EINTR) => {}
                 other => return other.map(drop).map_err(io::Error::from),
             }
@@ -105,9 +106,6 @@ impl TunQueue {
         self.has_header
     }
 }
-
-/// Pieces of one write: the first packet of a run and the payloads behind it. 64 packets of 1,000 bytes fill a run.
-pub(crate) const MAX_PIECES: usize = 64;
 
 impl AsFd for TunQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {

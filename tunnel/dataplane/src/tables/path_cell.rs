@@ -26,9 +26,9 @@ const NO_REGION: i64 = -1;
 
 impl PathCell {
     pub(crate) fn store(&self, path: SendPath) {
-        let direct = path.direct.map_or(0, |addr| {
-            u64::from(addr.ip().to_bits()) << 32 | u64::from(addr.port()) << 16 | DIRECT
-        });
+        let direct = path
+            .direct
+            .map_or(0, |addr| u64::from(addr.ip().to_bits()) << 32 | u64::from(addr.port()) << 16 | DIRECT);
         let also_derp = if path.also_derp { ALSO_DERP } else { 0 };
         self.region.store(path.derp.map_or(NO_REGION, |region| region.0), Ordering::Relaxed);
         self.direct.store(direct | also_derp, Ordering::Release);
