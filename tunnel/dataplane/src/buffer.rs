@@ -1,5 +1,6 @@
 //! Superbuffers: the unit of work of the fast path, and the pool they come from.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
@@ -8,13 +9,18 @@ use crossbeam_queue::ArrayQueue;
 pub const SUPERBUFFER_LEN: usize = 65_536;
 
 /// Room for a run of packets that travel together, in wire layout. Its memory is touched only as far as it was used.
+///
+/// One that comes from a pool goes back to it when it is dropped, whichever thread has it then.
 #[derive(Debug)]
-pub struct Superbuffer(Box<[u8]>);
+pub struct Superbuffer {
+    bytes: Box<[u8]>,
+    home: Option<Arc<Pool>>,
+}
 
 impl Superbuffer {
     /// A buffer outside of any pool.
     pub fn new() -> Self {
-        Self(vec![0; SUPERBUFFER_LEN].into_boxed_slice())
+        Self { bytes: vec![0; SUPERBUFFER_LEN].into_boxed_slice(), home: None }
     }
 }
 
@@ -24,25 +30,37 @@ impl Default for Superbuffer {
     }
 }
 
+impl Drop for Superbuffer {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take() {
+            // The queue has a place for each buffer that the pool gave out.
+            let _ = home.free.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
 impl std::ops::Deref for Superbuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
 impl std::ops::DerefMut for Superbuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        &mut self.bytes
     }
 }
 
 /// A bounded set of superbuffers that wander between threads. Neither taking nor returning one locks; memory is
 /// allocated once per buffer, when it is needed for the first time.
+#[derive(Clone, Debug)]
+pub struct BufferPool(Arc<Pool>);
+
 #[derive(Debug)]
-pub struct BufferPool {
-    free: ArrayQueue<Superbuffer>,
+struct Pool {
+    free: ArrayQueue<Box<[u8]>>,
     /// Buffers that were not allocated yet.
     unallocated: AtomicUsize,
 }
@@ -50,25 +68,22 @@ pub struct BufferPool {
 impl BufferPool {
     /// A pool of at most `max_count` buffers.
     pub fn new(max_count: usize) -> Self {
-        Self { free: ArrayQueue::new(max_count), unallocated: AtomicUsize::new(max_count) }
+        Self(Arc::new(Pool { free: ArrayQueue::new(max_count), unallocated: AtomicUsize::new(max_count) }))
     }
 
     /// A buffer with arbitrary content; none when all are out.
     pub fn take(&self) -> Option<Superbuffer> {
-        self.free.pop().or_else(|| self.allocate())
+        let bytes = self.0.free.pop().or_else(|| self.0.allocate())?;
+        Some(Superbuffer { bytes, home: Some(Arc::clone(&self.0)) })
     }
+}
 
-    /// Takes a buffer back.
-    pub fn put(&self, buffer: Superbuffer) {
-        // The queue has a place for each buffer that `allocate` gave out.
-        drop(self.free.push(buffer));
-    }
-
-    fn allocate(&self) -> Option<Superbuffer> {
+impl Pool {
+    fn allocate(&self) -> Option<Box<[u8]>> {
         self.unallocated
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
             .ok()
-            .map(|_| Superbuffer::new())
+            .map(|_| vec![0; SUPERBUFFER_LEN].into_boxed_slice())
     }
 }
 
@@ -84,21 +99,19 @@ mod tests {
         let address = first.as_ptr();
         let second = pool.take().unwrap();
         assert!(pool.take().is_none());
-        pool.put(first);
+        drop(first);
         let again = pool.take().unwrap();
         assert_eq!((again.as_ptr(), again[0], again.len()), (address, 42, SUPERBUFFER_LEN));
-        pool.put(second);
-        assert!(pool.take().is_some());
         assert!(pool.take().is_none());
+        drop(second);
+        assert!(pool.take().is_some());
     }
 
     #[test]
-    fn buffer_from_elsewhere_does_not_overfill_the_pool() {
+    fn buffer_finds_its_way_home_from_another_thread() {
         let pool = BufferPool::new(1);
-        let own = pool.take().unwrap();
-        pool.put(Superbuffer::new());
-        pool.put(own);
+        let buffer = pool.take().unwrap();
+        std::thread::spawn(move || drop(buffer)).join().unwrap();
         assert!(pool.take().is_some());
-        assert!(pool.take().is_none());
     }
 }

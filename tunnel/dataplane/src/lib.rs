@@ -10,6 +10,7 @@ pub mod machine;
 pub mod notice;
 pub mod outbound;
 pub mod policy;
+mod rate;
 pub mod shared;
 pub mod tables;
 
@@ -17,3 +18,6 @@ pub use config::{Change, PeerConfig, PeerPatch, TunnelConfig};
 pub use machine::{DataPlane, Event, PeerStatus, Setup, Transmit};
 pub use policy::Policy;
 pub use shared::Shared;
+
+#[cfg(test)]
+mod tests;

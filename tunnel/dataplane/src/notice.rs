@@ -36,13 +36,8 @@ pub enum Notice {
     Active(Arc<PeerSlot>),
     /// A session saw its first data in a direction since the machine last looked at its timers.
     SessionUsed(Arc<Session>),
-    /// The host sent a packet that no peer takes, or that may not go out; it is told why.
-    Unroutable {
-        /// The beginning of the packet.
-        packet: Box<[u8]>,
-        /// What to say.
-        reason: Unroutable,
-    },
+    /// An answer to a packet of the host that goes nowhere.
+    ToHost(Box<[u8]>),
     /// The host sent a packet to the service address.
     Service(Box<[u8]>),
     /// A peer sent a message of the agents.
@@ -70,17 +65,6 @@ pub enum Notice {
         /// What the system said.
         error: SendError,
     },
-}
-
-/// Why a packet of the host goes nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unroutable {
-    /// No peer has this address.
-    NoPeer,
-    /// The peer's key has expired.
-    PeerExpired,
-    /// Larger than the tunnel's MTU, and not to be fragmented.
-    TooBig,
 }
 
 /// The queue to the machine. Workers never wait for it.

@@ -5,7 +5,6 @@
 
 mod accept;
 
-use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +19,7 @@ use crate::buffer::Superbuffer;
 use crate::notice::Notice;
 use crate::outbound::MAX_RUN_DATAGRAMS;
 use crate::shared::Shared;
-use crate::tables::{PeerSlot, Receiver, Receivers, Routes};
+use crate::tables::{Receiver, Receivers, Routes};
 
 /// Longest datagram that is handed to the machine. Handshake messages and STUN answers are far below; padded disco pings
 /// reach the size of a jumbo frame (data-plane sheet §2.5).

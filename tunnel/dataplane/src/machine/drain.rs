@@ -45,7 +45,11 @@ impl DataPlane {
                 let Some(known) = self.peers.get(&peer) else { return };
                 let begun = session.is_some();
                 known.slot.set_session(session);
-                self.events.push_back(if begun { Event::SessionBegun(peer) } else { Event::SessionEnded(peer) });
+                self.events.push_back(if begun {
+                    Event::SessionBegun(peer)
+                } else {
+                    Event::SessionEnded(peer)
+                });
             }
             wireguard::Event::HandshakeAbandoned { peer, dropped_packets } => {
                 self.shared.outbound.drop_packets(DropReason::HandshakeTimeout, dropped_packets);

@@ -4,32 +4,13 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use tsrs_base_types::{DiscoPublic, NodePublic};
-use tsrs_tunnel_packet::icmp::{self, Unreachable};
+use tsrs_tunnel_packet::ipv4;
 use tsrs_tunnel_packet::tsmp::{self, Message, Reject, RejectReason};
-use tsrs_tunnel_packet::{DropReason, ipv4};
 use tsrs_tunnel_path as path;
 
 use super::{DataPlane, Event};
-use crate::notice::Unroutable;
 
 impl DataPlane {
-    /// Tells the host why its packet goes nowhere, so that a connection fails at once instead of after minutes.
-    pub(super) fn tell_host(&mut self, packet: &[u8], reason: Unroutable, now: Instant) {
-        let Some(own) = self.routes.config.addresses.first().copied() else { return };
-        let reason = match reason {
-            Unroutable::NoPeer => Unreachable::Host,
-            Unroutable::PeerExpired => Unreachable::HostProhibited,
-            Unroutable::TooBig => Unreachable::TooBig { mtu: self.routes.config.mtu },
-        };
-        let mut message = [0; icmp::MAX_LEN];
-        if !self.courtesy.take(now) {
-            return;
-        }
-        if let Some(len) = icmp::unreachable(reason, own, packet, &mut message) {
-            self.to_host.push_back(message[..len].into());
-        }
-    }
-
     /// Tells a peer that the filter refused its connection (data-plane sheet §8.7).
     pub(super) fn tell_refused(&mut self, peer: &NodePublic, packet: &[u8], now: Instant) {
         let parsed = ipv4::parse(packet);
@@ -93,4 +74,3 @@ impl DataPlane {
         }
     }
 }
-

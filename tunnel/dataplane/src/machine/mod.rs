@@ -5,7 +5,7 @@ mod drain;
 mod inner;
 mod notices;
 mod peers;
-mod rate;
+mod rng;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rand_core::CryptoRngCore;
 use tsrs_base_types::{DiscoPrivate, DiscoPublic, NodePrivate, NodePublic};
 use tsrs_tunnel_packet::{DropReason, tsmp};
 use tsrs_tunnel_path as path;
@@ -23,14 +22,11 @@ use tsrs_tunnel_wireguard::{self as wireguard, Device};
 use crate::config::{Change, TunnelConfig};
 use crate::outbound::MAX_MTU;
 use crate::policy::Policy;
+use crate::rate::{Budget, COURTESY_BURST, COURTESY_RATE};
 use crate::shared::Shared;
 use crate::tables::{PrefixMap, Receivers, Routes, Tables};
 use claims::Claims;
 use peers::Peer;
-use rate::Budget;
-
-/// The random generator of a machine.
-pub type Rng = Box<dyn CryptoRngCore + Send>;
 
 /// What the machine begins with.
 pub struct Setup<F> {
@@ -115,11 +111,6 @@ pub struct PeerStatus {
 /// How long packets may flow to a peer before path finding is told again. Its heartbeat of 3 s needs no better.
 const ACTIVITY_REFRESH: Duration = Duration::from_secs(1);
 
-/// Messages of ours to the host, or to peers, about packets that were not carried: per second and at once (RFC 1812
-/// §4.3.2.8 asks for a limit; hosts need one per connection attempt).
-const COURTESY_RATE: u32 = 20;
-const COURTESY_BURST: u32 = 50;
-
 /// The machine. One task owns it; after each input it drains all outputs.
 pub struct DataPlane {
     shared: Arc<Shared>,
@@ -165,7 +156,7 @@ impl DataPlane {
             path::Config { node_key, disco_key: setup.disco_key, port_is_fixed: setup.port_is_fixed };
         Self {
             shared: Shared::new(Tables::new(routes.clone()), setup.wake, now),
-            device: Device::new(setup.node_key, mtu, rng(), setup.wall, now),
+            device: Device::new(setup.node_key, mtu, Box::new(rng()), setup.wall, now),
             paths: PathMachine::new(path_config, rng(), now),
             peers: HashMap::new(),
             claims: Claims::default(),
@@ -357,6 +348,7 @@ impl DataPlane {
 }
 
 pub use notices::MAX_NOTICES_PER_CALL;
+pub use rng::Rng;
 
 /// A larger packet would fit no run.
 fn clamp_mtu(mut config: TunnelConfig) -> TunnelConfig {

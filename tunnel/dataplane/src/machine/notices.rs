@@ -41,7 +41,7 @@ impl DataPlane {
                 self.paths.note_sent(peer.key(), peer.last_sent().unwrap_or(now), now);
             }
             Notice::SessionUsed(session) => self.device.handle_notice(session.local_index(), now),
-            Notice::Unroutable { packet, reason } => self.tell_host(&packet, reason, now),
+            Notice::ToHost(packet) => self.to_host.push_back(packet),
             Notice::Service(packet) => self.take_service(packet),
             Notice::Tsmp { peer, from, to, message } => self.take_tsmp(*peer.key(), (from, to), message, now),
             Notice::Refused { peer, packet } => self.tell_refused(peer.key(), &packet, now),

@@ -73,7 +73,9 @@ impl DataPlane {
             static_path: static_path.is_some(),
         };
         match static_path {
-            Some(direct) => peer.slot.set_path(SendPath { direct: Some(direct), also_derp: false, derp: None }),
+            Some(direct) => {
+                peer.slot.set_path(SendPath { direct: Some(direct), also_derp: false, derp: None })
+            }
             None => self.paths.upsert_peer(
                 path::PeerConfig {
                     node_key: key,
@@ -97,7 +99,8 @@ impl DataPlane {
         if let Some(expired) = patch.expired {
             peer.slot.set_expired(expired);
         }
-        let restarted = patch.disco_key.is_some() && peer.disco_key.is_some() && peer.disco_key != patch.disco_key;
+        let restarted =
+            patch.disco_key.is_some() && peer.disco_key.is_some() && peer.disco_key != patch.disco_key;
         peer.disco_key = patch.disco_key.or(peer.disco_key);
         if restarted {
             self.device.reset_peer(key);

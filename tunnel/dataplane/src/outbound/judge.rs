@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tsrs_tunnel_packet::DropReason;
 use tsrs_tunnel_packet::gso::SuperPacket;
+use tsrs_tunnel_packet::icmp::Unreachable;
 use tsrs_tunnel_packet::ipv4::{self, Class, Parsed};
 use tsrs_tunnel_packet::vnet::VirtioNetHdr;
 
 use crate::disco_loop::carries_disco_of;
-use crate::notice::Unroutable;
 use crate::tables::{PeerSlot, Routes};
 
 /// What is to be done with a packet of the host.
@@ -17,8 +17,8 @@ pub(super) enum Judgement<'t, 'p> {
     Send(&'t Arc<PeerSlot>, SuperPacket<'p>),
     /// It is for this host's own services.
     Service,
-    /// It is dropped, and the host is told why.
-    Unroutable(DropReason, Unroutable),
+    /// It is dropped, and the host is told, so that a connection fails at once instead of after minutes.
+    Unreachable(DropReason, Unreachable),
     /// It is dropped.
     Drop(DropReason),
 }
@@ -49,15 +49,15 @@ pub(super) fn judge<'t, 'p>(
         return Judgement::Drop(reason);
     }
     let Some(peer) = routes.peers.lookup(parsed.dst) else {
-        return Judgement::Unroutable(DropReason::NoPeer, Unroutable::NoPeer);
+        return Judgement::Unreachable(DropReason::NoPeer, Unreachable::Host);
     };
     if peer.is_expired() {
-        return Judgement::Unroutable(DropReason::PeerExpired, Unroutable::PeerExpired);
+        return Judgement::Unreachable(DropReason::PeerExpired, Unreachable::HostProhibited);
     }
     match SuperPacket::new(offload, packet) {
         Err(reason) => Judgement::Drop(reason),
         Ok(packet) if packet.max_len() > usize::from(routes.config.mtu) => {
-            Judgement::Unroutable(DropReason::TooBig, Unroutable::TooBig)
+            Judgement::Unreachable(DropReason::TooBig, Unreachable::TooBig { mtu: routes.config.mtu })
         }
         Ok(packet) => Judgement::Send(peer, packet),
     }

@@ -11,10 +11,12 @@ use std::time::Instant;
 
 use tsrs_tunnel_packet::DropReason;
 use tsrs_tunnel_packet::gso::SuperPacket;
+use tsrs_tunnel_packet::icmp::{self, Unreachable};
 use tsrs_tunnel_packet::vnet::VirtioNetHdr;
 use tsrs_tunnel_wireguard as wireguard;
 
 use crate::notice::Notice;
+use crate::rate::{Budget, COURTESY_BURST, COURTESY_RATE};
 use crate::shared::Shared;
 use crate::tables::{PeerSlot, Routes};
 use judge::{Judgement, judge};
@@ -28,9 +30,6 @@ const BATCH_BYTES: usize = 3 * MAX_RUN_BYTES;
 
 /// Segments of one super-packet that are kept for a peer without a session. TCP does not send more before it has an answer.
 const MAX_STAGED_SEGMENTS: usize = 16;
-
-/// Bytes of a packet that a notice about it keeps: headers with all options, and what ICMP quotes.
-const QUOTED_LEN: usize = 576;
 
 /// A packet that was judged and is on its way into runs.
 #[derive(Debug)]
@@ -49,12 +48,19 @@ pub struct Outbound {
     /// Bytes in `runs`.
     bytes: usize,
     equal_tail: bool,
+    courtesy: Budget,
 }
 
 impl Outbound {
     /// For one worker.
-    pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, runs: Vec::with_capacity(MAX_OPEN_RUNS), bytes: 0, equal_tail: true }
+    pub fn new(shared: Arc<Shared>, now: Instant) -> Self {
+        Self {
+            shared,
+            runs: Vec::with_capacity(MAX_OPEN_RUNS),
+            bytes: 0,
+            equal_tail: true,
+            courtesy: Budget::new(COURTESY_RATE, COURTESY_BURST, now),
+        }
     }
 
     /// Whether runs may end with a datagram as long as the others. False adds a short one that receivers drop.
@@ -65,10 +71,11 @@ impl Outbound {
     /// Judges a packet that was read from the TUN. What does not go to a peer is finished here; the rest is given to
     /// [`Self::append`].
     pub fn judge<'t, 'p>(
-        &self,
+        &mut self,
         routes: &'t Routes,
         offload: &VirtioNetHdr,
         packet: &'p [u8],
+        now: Instant,
     ) -> Option<Routed<'t, 'p>> {
         match judge(routes, offload, packet) {
             Judgement::Send(peer, packet) => {
@@ -76,11 +83,9 @@ impl Outbound {
                 return Some(Routed { peer, packet, next: 0 });
             }
             Judgement::Service => self.notify_service(offload, packet),
-            Judgement::Unroutable(reason, unroutable) => {
+            Judgement::Unreachable(reason, unreachable) => {
                 self.shared.outbound.drop_packets(reason, 1);
-                let quoted = &packet[..packet.len().min(QUOTED_LEN)];
-                // Only the answer to the host is lost when the machine is busy.
-                self.notify(Notice::Unroutable { packet: quoted.into(), reason: unroutable });
+                self.tell_host(routes, unreachable, packet, now);
             }
             Judgement::Drop(reason) => self.shared.outbound.drop_packets(reason, 1),
         }
@@ -165,7 +170,7 @@ impl Outbound {
         &self.runs
     }
 
-    /// The batch was sent. Takes out each run, to be recycled or given to a relay.
+    /// The batch was sent. Takes out each run: to be dropped, or given to a relay.
     pub fn drain(&mut self) -> impl Iterator<Item = Run> + '_ {
         self.bytes = 0;
         self.runs.drain(..)
@@ -180,6 +185,18 @@ impl Outbound {
         let count = packets.len();
         if !self.notify(Notice::Staged { peer: Arc::clone(routed.peer), packets }) {
             self.shared.outbound.drop_packets(DropReason::SlowPathFull, count);
+        }
+    }
+
+    /// Answers a packet that goes nowhere. The answer is lost when there are too many or the machine is busy.
+    fn tell_host(&mut self, routes: &Routes, reason: Unreachable, packet: &[u8], now: Instant) {
+        let Some(own) = routes.config.addresses.first().copied() else { return };
+        if !self.courtesy.take(now) {
+            return;
+        }
+        let mut message = [0; icmp::MAX_LEN];
+        if let Some(len) = icmp::unreachable(reason, own, packet, &mut message) {
+            self.notify(Notice::ToHost(message[..len].into()));
         }
     }
 

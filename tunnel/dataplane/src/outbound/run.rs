@@ -109,18 +109,6 @@ impl Run {
         self.packet_bytes
     }
 
-    /// Gives the buffer back to whoever pools it.
-    pub fn into_buffer(self) -> Superbuffer {
-        self.buffer
-    }
-
-    /// A copy in another buffer, for a second way.
-    #[must_use]
-    pub fn copy_into(&self, mut buffer: Superbuffer) -> Self {
-        buffer[..self.len].copy_from_slice(self.datagrams());
-        Self { buffer, peer: Arc::clone(&self.peer), session: Arc::clone(&self.session), ..*self }
-    }
-
     /// Whether the run carries packets under this session and on this way, and may take more.
     pub(super) fn continues(&self, session: &Arc<Session>, path: SendPath) -> bool {
         !self.closed && Arc::ptr_eq(&self.session, session) && self.path == path

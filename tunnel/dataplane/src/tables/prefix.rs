@@ -86,6 +86,12 @@ impl<V: Clone> PrefixMap<V> {
         }
         Some(old)
     }
+
+    /// Entries that the changes between the two maps have copied.
+    #[cfg(test)]
+    pub(crate) fn entries_not_shared_with(&self, other: &Self) -> usize {
+        self.entries.entries_not_shared_with(&other.entries)
+    }
 }
 
 fn network(prefix: Ipv4Net) -> Network {

@@ -121,8 +121,6 @@ impl Receiver {
         let [only] = &mut buffers;
         self.inbound.open((&routes, &receivers), (0, only), Layout::Ends(&ends), source, now);
         deliver(&mut self.inbound, &buffers, plant);
-        let [buffer] = buffers;
-        plant.shared.relayed_pool.put(buffer);
         true
     }
 }

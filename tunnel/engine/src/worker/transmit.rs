@@ -35,7 +35,8 @@ impl Transmitter {
     pub(crate) fn new(plant: Arc<Plant>) -> io::Result<Self> {
         let waiter = Waiter::new(&plant.wake_transmit)?;
         waiter.watch(plant.tun.as_fd())?;
-        Ok(Self { outbound: Outbound::new(Arc::clone(&plant.shared)), plant, waiter })
+        let outbound = Outbound::new(Arc::clone(&plant.shared), plant.clock.now());
+        Ok(Self { plant, waiter, outbound })
     }
 
     /// Works until the engine stops. An error means that the TUN is gone.
@@ -66,7 +67,7 @@ impl Transmitter {
                 break;
             };
             reads += 1;
-            if let Some(mut routed) = self.outbound.judge(&routes, &offload, packet) {
+            if let Some(mut routed) = self.outbound.judge(&routes, &offload, packet, now) {
                 while !self.outbound.append(&routes, &mut routed, now) {
                     self.send(now);
                 }
@@ -85,14 +86,12 @@ impl Transmitter {
         let mut relayed = false;
         for run in self.outbound.drain() {
             if run.path().derp_now().is_none() {
-                plant.shared.outbound_pool.put(run.into_buffer());
                 continue;
             }
             relayed = true;
             // The oldest gives way: what is newest is what TCP still waits for.
             if let Some(oldest) = plant.to_relays.force_push(run) {
                 plant.shared.outbound.drop_packets(DropReason::RelayFull, oldest.count());
-                plant.shared.outbound_pool.put(oldest.into_buffer());
             }
         }
         if relayed {

@@ -2,9 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+/// Messages of ours to the host, or to peers, about packets that were not carried: per second and at once (RFC 1812
+/// §4.3.2.8 asks for a limit; hosts need one per connection attempt).
+pub(crate) const COURTESY_RATE: u32 = 20;
+pub(crate) const COURTESY_BURST: u32 = 50;
+
 /// Allows a number of things per second, and some at once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     /// Time in which one token comes back.
     period: Duration,
     burst: Duration,
@@ -13,13 +18,13 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
+    pub(crate) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         let period = Duration::from_secs(1) / per_second.max(1);
         Self { period, burst: period * burst, full_at: now }
     }
 
     /// Whether one more is allowed now.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + self.period;
         if full_at > now + self.burst {
             return false;
