@@ -14,12 +14,6 @@ use crate::sys::mmsg::{self, Outgoing, Received, SEND_BATCH};
 /// Size asked for both buffers of the socket: loss costs more than the delay of a full buffer (data-plane sheet §1.10).
 const SOCKET_BUFFER_BYTES: usize = 7 << 20;
 
-/// Datagrams that the kernel cuts from one message at most (`UDP_MAX_SEGMENTS` of the oldest kernels with it).
-pub(crate) const MAX_SEGMENTS: usize = 64;
-
-/// Largest UDP payload over IPv4.
-pub(crate) const MAX_PAYLOAD_LEN: usize = 65_507;
-
 /// A socket that bypasses the tunnel. Shared by the workers and the slow path; no call on it waits.
 #[derive(Debug)]
 pub(crate) struct Underlay {
