@@ -77,7 +77,9 @@ pub fn edit(current: &Prefs, edit: &MaskedPrefs, context: &PrefsContext<'_>) -> 
     let mut next = current.clone();
     edit.apply_to(&mut next);
     if context.locked && next != *current {
-        return Err(PrefsRefusal::one("can't reconfigure: the settings are locked by the configuration file"));
+        return Err(PrefsRefusal::one(
+            "can't reconfigure: the settings are locked by the configuration file",
+        ));
     }
     if edit.mask.auto_update.check && edit.prefs.auto_update.check {
         return Err(PrefsRefusal::one(unsupported::UPDATE_CHECK));
@@ -107,7 +109,9 @@ pub fn replace(current: &Prefs, given: &Prefs, context: &PrefsContext<'_>) -> Re
         ..given.clone()
     };
     if context.locked && next != *current {
-        return Err(PrefsRefusal::one("can't reconfigure: the settings are locked by the configuration file"));
+        return Err(PrefsRefusal::one(
+            "can't reconfigure: the settings are locked by the configuration file",
+        ));
     }
     check(&next, context)?;
     Ok(next)
@@ -120,7 +124,9 @@ pub fn replace(current: &Prefs, given: &Prefs, context: &PrefsContext<'_>) -> Re
 pub fn check(prefs: &Prefs, context: &PrefsContext<'_>) -> Result<(), PrefsRefusal> {
     let uses_exit = unsupported::uses_exit_node(prefs);
     if uses_exit && unsupported::offers_exit_node(prefs) {
-        return Err(PrefsRefusal::one("Cannot advertise an exit node and use an exit node at the same time."));
+        return Err(PrefsRefusal::one(
+            "Cannot advertise an exit node and use an exit node at the same time.",
+        ));
     }
     let mut reasons = unsupported::reasons(prefs);
     reasons.extend(routes(prefs, context.on_link));
@@ -197,7 +203,9 @@ fn is_plain_name(name: &str) -> bool {
 
 /// Whether it could be the URL of a control server: scheme, then a host, and nothing that would break a header.
 pub fn is_server_url(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else { return false };
+    let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
+        return false;
+    };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     url.len() <= MAX_URL_LEN
         && !host.is_empty()

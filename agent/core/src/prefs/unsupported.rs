@@ -139,7 +139,11 @@ pub(super) fn offers_exit_node(prefs: &Prefs) -> bool {
 
 /// One reason per preference that has no effect here.
 pub(super) fn reasons(prefs: &Prefs) -> Vec<String> {
-    FEATURES.iter().filter(|feature| (feature.is_set)(prefs)).map(|feature| feature.reason.to_owned()).collect()
+    FEATURES
+        .iter()
+        .filter(|feature| (feature.is_set)(prefs))
+        .map(|feature| feature.reason.to_owned())
+        .collect()
 }
 
 /// What [`remove_unsupported`] took out of stored prefs.
