@@ -1,0 +1,1 @@
+//! Choice of the home region (data-plane sheet §5.4).
