@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent_state;
+pub mod bus;
 pub mod health;
 pub mod prefs;
 pub mod profiles;
