@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod gate;
 pub mod json;
 pub mod lock;
 pub mod notify;
