@@ -47,6 +47,7 @@ const LISTED: &[(&str, &str)] = &[
     ("ruzstd", "zstd of the map stream"),
     ("serde", "wire formats"),
     ("serde_json", "JSON"),
+    ("smoltcp", "TCP and UDP of the service address"),
     ("socket2", "socket options before connect"),
     ("subtle", "constant-time comparison"),
     ("syn", "checks only: syntax trees"),

@@ -29,6 +29,7 @@ const PLACES: &[(&str, Place)] = &[
     ("tunnel/derp", sans_io(2)),
     ("tunnel/filter", sans_io(2)),
     ("tunnel/dns", sans_io(2)),
+    ("tunnel/service", sans_io(2)),
     ("platform/net", with_io(2)),
     ("tunnel/dataplane", sans_io(3)),
     ("agent/core", sans_io(4)),

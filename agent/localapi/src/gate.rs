@@ -1,26 +1,30 @@
-//! The gate in front of unstable software: a variable that whoever runs it must set.
+//! The gate: this is unstable software, and nobody runs it by accident.
 //!
-//! The daemon and every command that talks to one look at it; help, versions, completions and `cleanup` do not.
+//! The daemon, `up` and every command that talks to a daemon ask [`check`] first; help, versions, completions and the
+//! clean-up after a dead daemon do not. The caller reads the environment.
+
+use std::ffi::OsStr;
 
 /// Name of the environment variable.
 pub const VARIABLE: &str = "TS_RS_EXPERIMENT";
-
-/// The one value that opens the gate.
+/// The only value that opens the gate.
 pub const VALUE: &str = "this_is_unstable_software";
 
-/// What is said, and why, when the variable does not have its value.
-pub const REFUSAL: &str = "tsrs-agent is unstable software: it has had no independent security review, its state format may \
-change, and it may cut this host off the network.\n\
-To run it nevertheless, set the environment variable TS_RS_EXPERIMENT=this_is_unstable_software, for example:\n\
-  sudo TS_RS_EXPERIMENT=this_is_unstable_software tsrs-agent up\n\
-(sudo passes the variable on only when it stands on its command line.)";
+/// The gate is closed; the text says why and how to open it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "tsrs-agent is unstable software: it has not been audited, and it changes routes, DNS and firewall of this host.\n\
+     To run it all the same, set {VARIABLE}={VALUE} in the environment of this command:\n\
+     \n    sudo {VARIABLE}={VALUE} tsrs-agent …"
+)]
+pub struct GateClosed;
 
-/// Whether the gate is open, given the variable's value.
+/// Whether the variable's value opens the gate.
 ///
 /// # Errors
-/// It is closed; the text says why and how to open it.
-pub fn check(value: Option<&str>) -> Result<(), &'static str> {
-    if value == Some(VALUE) { Ok(()) } else { Err(REFUSAL) }
+/// It does not.
+pub fn check(value: Option<&OsStr>) -> Result<(), GateClosed> {
+    if value == Some(OsStr::new(VALUE)) { Ok(()) } else { Err(GateClosed) }
 }
 
 #[cfg(test)]
@@ -29,10 +33,12 @@ mod tests {
 
     #[test]
     fn only_the_exact_value_opens_the_gate() {
-        assert_eq!(check(Some(VALUE)), Ok(()));
-        for closed in [None, Some(""), Some("1"), Some("this_is_unstable_software ")] {
-            let refusal = check(closed).unwrap_err();
-            assert!(refusal.contains(VARIABLE) && refusal.contains(VALUE));
+        assert_eq!(check(Some(OsStr::new("this_is_unstable_software"))), Ok(()));
+        for closed in
+            [None, Some(""), Some("1"), Some("this_is_unstable_software "), Some("THIS_IS_UNSTABLE_SOFTWARE")]
+        {
+            assert_eq!(check(closed.map(OsStr::new)), Err(GateClosed), "{closed:?}");
         }
+        assert!(GateClosed.to_string().contains("TS_RS_EXPERIMENT=this_is_unstable_software"));
     }
 }

@@ -93,6 +93,11 @@ impl Resolver {
         &mut self.hosts
     }
 
+    /// The upstreams that a name would be forwarded to.
+    pub fn upstreams(&self, name: &Name) -> &[crate::Upstream] {
+        self.config.routes.choose(name)
+    }
+
     /// Takes a query from a client. `unix_secs` is the wall clock, for the serial of SOA records.
     pub fn handle_query(
         &mut self,
