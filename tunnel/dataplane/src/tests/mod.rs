@@ -1,0 +1,5 @@
+//! Two data planes in memory, with a virtual clock.
+
+mod delta;
+mod pair;
+mod tunnel;

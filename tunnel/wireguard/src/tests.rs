@@ -1,0 +1,1 @@
+//! Two devices and a virtual clock.
