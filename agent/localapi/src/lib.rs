@@ -22,6 +22,8 @@ pub use prefs::{MaskedPrefs, Prefs};
 pub use profile::{LoginProfile, NetworkProfile, UserProfile};
 pub use requests::{PingKind, PingResult, StartOptions, WhoIs};
 pub use status::{BackendState, PeerStatus, Status};
+/// Wire types of the control protocol, which some answers hold as they are.
+pub use tsrs_control_tailcfg as tailcfg;
 
 /// What every path of the API begins with.
 pub const PATH_PREFIX: &str = "/localapi/v0/";

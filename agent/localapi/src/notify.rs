@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use tsrs_base_types::time::WireTime;
 use tsrs_base_types::{NodeId, NodePublic, UserId};
+use tsrs_control_tailcfg::{Node, PeerChange};
 
 use crate::json;
 use crate::prefs::Prefs;
@@ -88,7 +89,7 @@ pub struct Notify {
     pub prefs: Option<Box<Prefs>>,
     /// This node as it is now.
     #[serde(rename = "SelfChange", skip_serializing_if = "Option::is_none")]
-    pub self_change: Option<Value>,
+    pub self_change: Option<Box<Node>>,
     /// A whole status, in the first message only.
     #[serde(rename = "InitialStatus", skip_serializing_if = "Option::is_none")]
     pub initial_status: Option<Box<Status>>,
@@ -97,10 +98,10 @@ pub struct Notify {
     pub net_map: Option<Value>,
     /// Peers that changed a little.
     #[serde(rename = "PeerChangedPatch", skip_serializing_if = "Vec::is_empty")]
-    pub peer_changed_patch: Vec<Value>,
+    pub peer_changed_patch: Vec<PeerChange>,
     /// Peers that are new or changed.
     #[serde(rename = "PeersChanged", skip_serializing_if = "Vec::is_empty")]
-    pub peers_changed: Vec<Value>,
+    pub peers_changed: Vec<Node>,
     /// Peers that are gone.
     #[serde(rename = "PeersRemoved", skip_serializing_if = "Vec::is_empty")]
     pub peers_removed: Vec<NodeId>,

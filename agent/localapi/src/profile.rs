@@ -1,26 +1,10 @@
 //! Login profiles (client sheet §2.3, last paragraph).
 
 use serde::{Deserialize, Serialize};
+use tsrs_base_types::StableNodeId;
 use tsrs_base_types::time::WireTime;
-use tsrs_base_types::{StableNodeId, UserId};
 
-/// A user as nodes show it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct UserProfile {
-    /// Number.
-    #[serde(rename = "ID")]
-    pub id: UserId,
-    /// Login name, such as `alice@example.com`.
-    #[serde(rename = "LoginName")]
-    pub login_name: String,
-    /// Name for people.
-    #[serde(rename = "DisplayName")]
-    pub display_name: String,
-    /// Where the picture is.
-    #[serde(rename = "ProfilePicURL", skip_serializing_if = "String::is_empty")]
-    pub profile_pic_url: String,
-}
+pub use tsrs_control_tailcfg::UserProfile;
 
 /// One account on one control server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

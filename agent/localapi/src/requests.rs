@@ -1,12 +1,11 @@
 //! Bodies and parameters of the smaller endpoints (client sheet §1.6 and §2.2).
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use tsrs_control_tailcfg::{CapMap, Node};
 
 use crate::json::{self, FromClient};
 use crate::prefs::{NAMES, Prefs};
@@ -129,13 +128,13 @@ pub struct PingResult {
 pub struct WhoIs {
     /// The node behind the address.
     #[serde(rename = "Node")]
-    pub node: Option<Value>,
+    pub node: Option<Box<Node>>,
     /// Its user.
     #[serde(rename = "UserProfile")]
     pub user_profile: Option<UserProfile>,
     /// What the node may do with us.
     #[serde(rename = "CapMap")]
-    pub cap_map: BTreeMap<String, Option<Vec<Value>>>,
+    pub cap_map: CapMap,
 }
 
 /// Answer of `dns-osconfig`: the host's settings below ours.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tsrs_base_types::time::WireTime;
 use tsrs_base_types::{NodeId, NodePublic, StableNodeId, UserId};
+use tsrs_control_tailcfg::{CapMap, DnsRecord};
 
 use crate::json;
 use crate::profile::UserProfile;
@@ -118,7 +119,7 @@ pub struct Status {
     pub cert_domains: Option<Vec<String>>,
     /// Extra DNS records of the tailnet.
     #[serde(rename = "ExtraRecords")]
-    pub extra_records: Option<Vec<Value>>,
+    pub extra_records: Option<Vec<DnsRecord>>,
     /// Peers by node key; `null` when left out or when there is none.
     #[serde(rename = "Peer")]
     pub peer: Option<BTreeMap<NodePublic, PeerStatus>>,
@@ -256,7 +257,7 @@ pub struct PeerStatus {
     pub capabilities: Option<Vec<String>>,
     /// Capabilities and their values.
     #[serde(rename = "CapMap", skip_serializing_if = "Option::is_none")]
-    pub cap_map: Option<BTreeMap<String, Option<Vec<Value>>>>,
+    pub cap_map: Option<CapMap>,
     /// SSH host keys.
     #[serde(rename = "sshHostKeys", skip_serializing_if = "Option::is_none")]
     pub ssh_host_keys: Option<Vec<String>>,
