@@ -333,4 +333,6 @@ async fn logout_and_a_shorter_expiry_are_single_calls() {
     client.event(|event| matches!(event, Event::LoggedOut).then_some(())).await;
     // Without a key there is nothing to do, and it is done at once.
     client.handle.logout().await.unwrap();
+    let time = "2027-01-01T00:00:00Z".parse().unwrap();
+    assert!(matches!(client.handle.set_expiry_sooner(time).await, Err(Error::Request(_))));
 }
