@@ -5,9 +5,8 @@ use super::*;
 
 fn homes(bench: &mut Bench) -> Vec<Option<i64>> {
     bench.drain();
-    let homes = bench.events.drain(..).filter_map(|event| match event {
-        Event::HomeDerpChanged(home) => Some(home.map(|home| home.0)),
-        _ => None,
+    let homes = bench.events.drain(..).filter_map(|event| {
+        if let Event::HomeDerpChanged(home) = event { Some(home.map(|home| home.0)) } else { None }
     });
     homes.collect()
 }
