@@ -3,6 +3,7 @@
 mod cookies;
 mod handshakes;
 mod limits;
+mod offload;
 mod pair;
 mod random;
 mod session;

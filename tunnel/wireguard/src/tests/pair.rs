@@ -10,7 +10,7 @@ use rand_core::{CryptoRng, RngCore};
 use tsrs_base_types::{NodePrivate, NodePublic};
 use tsrs_tunnel_packet::DropReason;
 
-use crate::wire::{self, DATA_HEADER_LEN, DATA_OVERHEAD, Kind};
+use crate::wire::{self, DATA_HEADER_LEN, Kind};
 use crate::*;
 
 pub(super) const MTU: u16 = 1280;
@@ -126,10 +126,10 @@ impl Node {
     /// Sends as a worker does: by the session if there is one, otherwise over the device.
     fn send(&mut self, peer: NodePublic, packet: &[u8], now: Instant) {
         if let Some(session) = self.send.get(&peer).cloned() {
-            let text_len = wire::padded_len(packet.len(), MTU);
-            let mut payload = vec![0; text_len + DATA_OVERHEAD];
+            let message = Outgoing::new(0, packet.len(), MTU);
+            let mut payload = vec![0xee; message.datagram_len()];
             payload[DATA_HEADER_LEN..DATA_HEADER_LEN + packet.len()].copy_from_slice(packet);
-            if let Ok(notice) = session.seal(&mut payload, &[Outgoing { start: 0, text_len }], now) {
+            if let Ok(notice) = session.seal(&mut payload, &[message], now) {
                 self.outbox.push_back(Transmit { to: Destination::Peer(peer), payload });
                 self.note(notice, session.local_index(), now);
                 return;

@@ -99,6 +99,7 @@ fn after_any_storm_the_tunnel_works_again() {
         for side in [A, B] {
             assert!(pair.node(side).receive.is_empty() && pair.node(side).send.is_empty());
             assert_eq!(pair.node(side).device.poll_timeout(), None, "seed {seed}");
+            assert_eq!(pair.node(side).device.index_count(), 0, "seed {seed}");
         }
     }
 }

@@ -5,7 +5,7 @@ use tsrs_tunnel_packet::DropReason;
 use super::pair::{A, B, MTU, Pair, packet, sized_packet};
 use crate::limits::REJECT_AFTER_MESSAGES;
 use crate::replay::WINDOW;
-use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, padded_len};
+use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD};
 use crate::*;
 
 fn connected() -> Pair {
@@ -18,11 +18,12 @@ fn connected() -> Pair {
 fn sealed(pair: &mut Pair, packets: &[Vec<u8>]) -> (Vec<u8>, Vec<Incoming>) {
     let (mut buffer, mut outgoing, mut incoming) = (Vec::new(), Vec::new(), Vec::new());
     for packet in packets {
-        let (start, text_len) = (buffer.len(), padded_len(packet.len(), MTU));
-        buffer.resize(start + text_len + DATA_OVERHEAD, 0);
-        buffer[start + DATA_HEADER_LEN..start + DATA_HEADER_LEN + packet.len()].copy_from_slice(packet);
-        outgoing.push(Outgoing { start, text_len });
-        incoming.push(Incoming::new(start, text_len + DATA_OVERHEAD));
+        let message = Outgoing::new(buffer.len(), packet.len(), MTU);
+        let text = message.start + DATA_HEADER_LEN;
+        buffer.resize(message.start + message.datagram_len(), 0xee);
+        buffer[text..text + packet.len()].copy_from_slice(packet);
+        outgoing.push(message);
+        incoming.push(Incoming::new(message.start, message.datagram_len()));
     }
     let _ = pair.session(A).seal(&mut buffer, &outgoing, pair.now).unwrap();
     (buffer, incoming)
@@ -162,15 +163,37 @@ fn an_inner_length_that_lies_is_dropped() {
 fn messages_outside_the_buffer_are_not_sealed() {
     let mut pair = connected();
     let (session, now) = (pair.session(A), pair.now);
-    for outgoing in [
-        Outgoing { start: 0, text_len: 17 },
-        Outgoing { start: 1, text_len: 16 },
-        Outgoing { start: usize::MAX, text_len: 0 },
-        Outgoing { start: 0, text_len: usize::MAX },
-    ] {
-        assert_eq!(session.seal(&mut [0; 48], &[outgoing], now), Err(DropReason::TooBig));
+    for (start, packet_len, text_len) in
+        [(0, 17, 17), (1, 16, 16), (usize::MAX, 0, 0), (0, 0, usize::MAX), (0, 16, 0), (33, 0, 0)]
+    {
+        let outgoing = Outgoing { start, packet_len, text_len };
+        assert_eq!(session.seal(&mut [0; 48], &[outgoing], now), Err(DropReason::TooBig), "{outgoing:?}");
     }
-    assert!(session.seal(&mut [0; 48], &[Outgoing { start: 0, text_len: 16 }], now).is_ok());
+    assert!(session.seal(&mut [0; 48], &[Outgoing::new(0, 9, MTU)], now).is_ok());
+}
+
+#[test]
+fn padding_is_zero_whatever_the_buffer_held() {
+    let mut pair = connected();
+    let (mut buffer, mut incoming) = sealed(&mut pair, &[packet(1), sized_packet(33, 2)]);
+    open(&mut pair, &mut buffer, &mut incoming);
+    for message in incoming {
+        let padding = message.packet_range().unwrap().end..message.start + message.len - 16;
+        assert!(!padding.is_empty() && buffer[padding].iter().all(|byte| *byte == 0));
+    }
+}
+
+#[test]
+fn an_unconfirmed_session_receives_and_does_not_send() {
+    let mut pair = Pair::new();
+    pair.queue(A, &packet(1));
+    let initiation = pair.take_outbox(A).remove(0);
+    pair.deliver(initiation);
+    let unconfirmed = pair.b.receive.values().next().unwrap().clone();
+    assert_eq!(unconfirmed.reserve(1, pair.now), Err(DropReason::SessionExpired));
+    pair.run();
+    assert_eq!(pair.b.received, [packet(1)]);
+    assert!(unconfirmed.reserve(1, pair.now).is_ok());
 }
 
 #[test]
@@ -178,7 +201,7 @@ fn a_counter_above_the_limit_is_refused_although_it_is_authentic() {
     let mut pair = connected();
     let mut buffer = vec![0; DATA_OVERHEAD];
     let reserved = Reserved { first: REJECT_AFTER_MESSAGES };
-    assert!(pair.session(A).seal_reserved(reserved, &mut buffer, &[Outgoing { start: 0, text_len: 0 }]));
+    assert!(pair.session(A).seal_reserved(reserved, &mut buffer, &[Outgoing::new(0, 0, MTU)]));
     let outcome = open(&mut pair, &mut buffer, &mut [Incoming::new(0, DATA_OVERHEAD)]);
     assert_eq!(outcome, [Outcome::Dropped(DropReason::Replay)]);
 }

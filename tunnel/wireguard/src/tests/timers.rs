@@ -157,6 +157,18 @@ fn no_keepalive_where_data_was_sent_in_time() {
 }
 
 #[test]
+fn a_keepalive_that_finds_no_session_is_not_sent() {
+    let mut pair = connected();
+    pair.advance_secs(175);
+    pair.loses = Box::new(|flight| flight.kind() != Kind::Data);
+    pair.send(A, &packet(1));
+    assert_eq!(pair.b.received, [packet(1)]);
+    pair.take_log();
+    pair.advance_secs(30);
+    assert_eq!(pair.count(B, Kind::Data), 0);
+}
+
+#[test]
 fn silence_after_sent_data_is_answered_by_a_handshake_after_15_seconds() {
     let mut pair = connected();
     pair.advance_secs(40);
