@@ -10,6 +10,7 @@
 //! no SSH policy, no certificates; those calls are answered as headscale answers them.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 mod config;
 mod derp;
 mod dns;
