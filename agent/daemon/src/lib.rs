@@ -1,2 +1,6 @@
 //! The privileged agent: start-up, state store, LocalAPI server, wiring and shutdown.
 #![forbid(unsafe_code)]
+
+mod flags;
+mod store;
+

@@ -4,6 +4,7 @@ mod dialer;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 pub use dialer::{Dial, RegionDialer};
 use tsrs_base_types::RegionId;
 
@@ -72,17 +73,7 @@ impl TlsPolicy {
 }
 
 fn parse_pin(digits: &str) -> Option<[u8; 32]> {
-    let digits = digits.as_bytes();
-    let mut pin = [0; 32];
-    if digits.len() != 2 * pin.len() {
-        return None;
-    }
-    for (byte, pair) in pin.iter_mut().zip(digits.chunks_exact(2)) {
-        let pair =
-            std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        *byte = u8::from_str_radix(pair, 16).ok()?;
-    }
-    Some(pin)
+    HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?.try_into().ok()
 }
 
 /// A server.

@@ -1,5 +1,19 @@
 //! The HTTP upgrade in front of the frames (data-plane sheet §4.1).
 
+use data_encoding::HEXLOWER;
+use tsrs_base_types::NodePublic;
+
+/// What the common name of a server's meta certificate begins with; hex of its key follows.
+pub const META_CERTIFICATE_PREFIX: &str = "derpkey";
+
+/// The server's key from the common name of its meta certificate, which comes behind the real chain. Only to be looked
+/// at under TLS 1.3, where certificates are not sent in the clear and belong to the session.
+pub fn meta_certificate_key(common_name: &str) -> Option<NodePublic> {
+    let digits = common_name.strip_prefix(META_CERTIFICATE_PREFIX)?;
+    let raw = HEXLOWER.decode(digits.as_bytes()).ok()?;
+    raw.try_into().ok().map(NodePublic::from_bytes)
+}
+
 /// Largest response head that is read. A server's has a few hundred bytes; a captive portal's page never matters.
 pub const MAX_RESPONSE_LEN: usize = 16 << 10;
 

@@ -100,8 +100,8 @@ impl RelayEndpoint {
             client_keys: fields.client_keys()?,
             lamport_id: fields.u64()?,
             vni: fields.u32()?,
-            bind_lifetime: Duration::from_nanos(fields.u64()?),
-            steady_state_lifetime: Duration::from_nanos(fields.u64()?),
+            bind_lifetime: fields.lifetime()?,
+            steady_state_lifetime: fields.lifetime()?,
             addresses: parse_addresses(tail).filter(|addresses| !addresses.is_empty())?,
         })
     }
@@ -168,6 +168,11 @@ impl Fields<'_> {
 
     fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
+    }
+
+    /// Nanoseconds. The reference reads them as signed; what is negative there has ended already.
+    fn lifetime(&mut self) -> Option<Duration> {
+        self.u64().map(|nanos| i64::try_from(nanos).map_or(Duration::ZERO, |_| Duration::from_nanos(nanos)))
     }
 
     fn client_keys(&mut self) -> Option<[DiscoPublic; 2]> {

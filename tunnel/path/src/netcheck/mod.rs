@@ -49,3 +49,6 @@ pub enum StunHost {
     /// The node says that it has no IPv4 address.
     Unreachable,
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,16 @@ pub struct Report {
     pub preferred_derp: Option<RegionId>,
 }
 
+impl Report {
+    /// Reflexive addresses that are worth offering to peers: the first one, and any that several servers saw. A hard NAT
+    /// gives one-off addresses, which are useless.
+    pub fn reflexive_endpoints(&self) -> impl Iterator<Item = SocketAddrV4> {
+        let repeated =
+            self.global_v4_counts.iter().filter(|&(_, &count)| count > 1).map(|(&address, _)| address);
+        self.global_v4.into_iter().chain(repeated.filter(|&address| Some(address) != self.global_v4))
+    }
+}
+
 /// What control is told about our network; the names are those of `tailcfg.NetInfo`. Fields that only the host knows
 /// (link type, firewall mode) are added by the caller.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -1,0 +1,51 @@
+//! One error type for what the operating system refuses.
+
+use std::io;
+
+use thiserror::Error;
+
+/// Result of a platform call.
+pub type Result<T> = std::result::Result<T, PlatformError>;
+
+/// A step that failed: what was tried, why it failed, and what the user can do.
+///
+/// `Display` gives the whole sentence, so that it can be shown as it is in a health warning or on the command line.
+#[derive(Debug, Error)]
+#[error("{what}: {cause}{}", next_step(.next))]
+pub struct PlatformError {
+    /// What was tried, in the user's words: "create TUN device tailscale0".
+    pub what: String,
+    /// The system's answer.
+    #[source]
+    pub cause: io::Error,
+    /// What helps, as an imperative sentence without a full stop; empty when nothing is known.
+    pub next: String,
+}
+
+impl PlatformError {
+    /// An error whose cause is an answer of the system.
+    pub fn new(what: impl Into<String>, cause: io::Error) -> Self {
+        Self { what: what.into(), cause, next: String::new() }
+    }
+
+    /// An error that the implementation itself decided on.
+    pub fn refused(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::new(what, io::Error::other(why.into()))
+    }
+
+    /// Adds what helps.
+    #[must_use]
+    pub fn with_next(mut self, next: impl Into<String>) -> Self {
+        self.next = next.into();
+        self
+    }
+
+    /// The kind of the cause: `PermissionDenied`, `AlreadyExists`, `NotFound` and so on.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.cause.kind()
+    }
+}
+
+fn next_step(next: &str) -> String {
+    if next.is_empty() { String::new() } else { format!(" ({next})") }
+}

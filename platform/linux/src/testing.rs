@@ -1,0 +1,67 @@
+//! Namespaces for tests of the real thing.
+
+use std::ffi::OsStr;
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::process::Command;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::netlink::Socket;
+use crate::rtnl::{self, LinkChange};
+
+/// Runs `test` on a thread with its own network and mount namespace: only a loopback that is up, an empty `/run`.
+///
+/// Nothing that the test does to links, routes, firewall or mounts reaches the machine. Without root the test is
+/// skipped with a printed reason; on CI that is a failure.
+pub(crate) fn isolated(test: impl FnOnce() + Send + 'static) {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI has to have it");
+        println!("skipped: needs root for namespaces of its own");
+        return;
+    }
+    let thread = std::thread::Builder::new().name("isolated".into()).spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        private_mounts();
+        let mut socket = Socket::route().unwrap();
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        rtnl::set_link(&mut socket, 1, up).unwrap();
+        test();
+    });
+    if let Err(panic) = thread.unwrap().join() {
+        resume_unwind(panic);
+    }
+}
+
+fn private_mounts() {
+    let none = None::<&Path>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+}
+
+/// Runs a program for set-up or read-back in the namespaces of this thread and gives its output.
+pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> String {
+    let output =
+        Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a program with its arguments in one text.
+pub(crate) fn sh(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let program = words.next().unwrap();
+    run(program, words)
+}
+
+/// A veth pair `name`/`name`p, up, with this address on the first end and no IPv6. Both stay in this namespace.
+pub(crate) fn veth(name: &str, address: &str) {
+    sh(&format!("ip link add {name} type veth peer name {name}p"));
+    for end in [name.to_owned(), format!("{name}p")] {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{end}/disable_ipv6"), "1").unwrap();
+    }
+    sh(&format!("ip addr add {address} dev {name}"));
+    sh(&format!("ip link set {name} up"));
+    sh(&format!("ip link set {name}p up"));
+}
