@@ -29,6 +29,9 @@ mod sync;
 mod tailnet;
 mod tls;
 
+#[cfg(test)]
+mod wire_tests;
+
 pub use config::{DerpTrust, LabConfig, RegionConfig, ThreadHook};
 pub use derp::DerpStats;
 pub use dns::DnsSettings;
