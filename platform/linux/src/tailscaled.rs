@@ -80,7 +80,8 @@ fn processes(proc: &Path) -> Vec<Process> {
                 return None;
             }
             // A process that has ended but is still listed has no command line.
-            let command = fs::read(entry.path().join("cmdline")).ok().filter(|command| !command.is_empty())?;
+            let command =
+                fs::read(entry.path().join("cmdline")).ok().filter(|command| !command.is_empty())?;
             let network = fs::read_link(entry.path().join("ns/net")).ok();
             Some(Process {
                 pid,
@@ -100,6 +101,7 @@ fn process_name(directory: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::process::{Child, Command, Stdio};
 
     use super::*;
@@ -115,8 +117,11 @@ mod tests {
                 fs::copy("/bin/sh", path).unwrap();
             }
             let mut command = Command::new(path);
-            command.args(["-c", "read line"]).args(arguments).stdin(Stdio::piped());
-            Self(command.spawn().unwrap())
+            command.args(["-c", "echo up; read line"]).args(arguments);
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut up = [0; 3];
+            child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+            Self(child)
         }
 
         fn pid(&self) -> i32 {
