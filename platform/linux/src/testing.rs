@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -48,6 +49,18 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item =
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Waits for a condition that another program brings about.
+pub(crate) fn wait_until(mut is_true: impl FnMut() -> bool) {
+    let limit = Instant::now() + WAIT_LIMIT;
+    while !is_true() {
+        assert!(Instant::now() < limit, "waited too long");
+        std::thread::yield_now();
+    }
+}
+
+/// How long another program may take.
+pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(20);
+
 /// Runs a program with its arguments in one text.
 pub(crate) fn sh(line: &str) -> String {
     let mut words = line.split_whitespace();
@@ -64,4 +77,7 @@ pub(crate) fn veth(name: &str, address: &str) {
     sh(&format!("ip addr add {address} dev {name}"));
     sh(&format!("ip link set {name} up"));
     sh(&format!("ip link set {name}p up"));
+    // The kernel tells of the carrier a little later.
+    wait_until(|| sh(&format!("ip -o link show {name}")).contains("state UP"));
+    wait_until(|| sh(&format!("ip -o link show {name}p")).contains("state UP"));
 }

@@ -1,13 +1,12 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use tsrs_platform_api::{NetfilterMode, RouterEvent, TunConfig, TunDevice, contract};
 
 use super::*;
-use crate::testing::{isolated, run, sh, veth};
+use crate::testing::{WAIT_LIMIT, isolated, run, sh, veth};
 use crate::tun;
 
 /// Everything that a router can change, as text: sorted, without counters, and without the queue that an interface
@@ -54,7 +53,7 @@ impl Host {
     }
 
     fn event(&self) -> RouterEvent {
-        self.events.recv_timeout(Duration::from_secs(10)).unwrap()
+        self.events.recv_timeout(WAIT_LIMIT).unwrap()
     }
 }
 
