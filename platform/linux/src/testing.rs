@@ -14,12 +14,23 @@ use crate::rtnl::{self, LinkChange};
 
 /// Runs `test` on a thread with its own network and mount namespace: only a loopback that is up, an empty `/run`.
 ///
-/// Nothing that the test does to links, routes, firewall or mounts reaches the machine. Without root the test is
-/// skipped with a printed reason; on CI that is a failure.
+/// Nothing that the test does to links, routes, firewall or mounts reaches the machine. Without root, or without the
+/// programs for set-up and read-back, the test is skipped with a printed reason; on CI that is a failure.
 pub(crate) fn isolated(test: impl FnOnce() + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() {
-        assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI has to have it");
-        println!("skipped: needs root for namespaces of its own");
+    isolated_with(&[], test);
+}
+
+/// The same for a test that needs more programs than `ip` and `nft`.
+pub(crate) fn isolated_with(programs: &[&str], test: impl FnOnce() + Send + 'static) {
+    let missing = ["ip", "nft"].iter().chain(programs).find(|program| !is_installed(program));
+    let lacks = match missing {
+        _ if !nix::unistd::geteuid().is_root() => Some("root, for namespaces of its own".to_owned()),
+        Some(program) => Some(format!("the program {program}")),
+        None => None,
+    };
+    if let Some(lacks) = lacks {
+        assert!(std::env::var_os("CI").is_none(), "this test needs {lacks}, and CI has to have it");
+        println!("skipped: needs {lacks}");
         return;
     }
     let thread = std::thread::Builder::new().name("isolated".into()).spawn(move || {
@@ -33,6 +44,11 @@ pub(crate) fn isolated(test: impl FnOnce() + Send + 'static) {
     if let Err(panic) = thread.unwrap().join() {
         resume_unwind(panic);
     }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).exists())
 }
 
 fn private_mounts() {

@@ -20,7 +20,7 @@ use zbus::{Connection, Message, MessageStream, Variant};
 
 use super::{HostFiles, LinuxDns};
 use crate::journal::Journal;
-use crate::testing::{WAIT_LIMIT, isolated, run, veth, wait_until};
+use crate::testing::{WAIT_LIMIT, isolated_with, run, veth, wait_until};
 
 /// Ends its process when it is dropped.
 struct Service(Child);
@@ -44,7 +44,7 @@ fn bus() -> Service {
     fs::write("/run/bus.conf", CONFIG).unwrap();
     let mut daemon = Command::new("dbus-daemon");
     daemon.args(["--config-file=/run/bus.conf", "--nofork", "--nopidfile"]).stderr(Stdio::null());
-    let daemon = Service(daemon.spawn().expect("this test needs dbus-daemon"));
+    let daemon = Service(daemon.spawn().unwrap());
     wait_until(|| std::os::unix::net::UnixStream::connect("/run/dbus/system_bus_socket").is_ok());
     daemon
 }
@@ -157,7 +157,7 @@ async fn answer(connection: &Connection, message: &Message, told: &Told) {
 
 #[test]
 fn the_contract_is_kept_towards_a_stand_in() {
-    isolated(|| {
+    isolated_with(&["dbus-daemon"], || {
         let _bus = bus();
         let told = Told::default();
         let stand_in = StandIn::start(&told);
@@ -193,7 +193,7 @@ fn the_contract_is_kept_towards_a_stand_in() {
 
 #[test]
 fn a_service_that_went_away_is_an_error_in_time() {
-    isolated(|| {
+    isolated_with(&["dbus-daemon"], || {
         let _bus = bus();
         let told = Told::default();
         let stand_in = StandIn::start(&told);
@@ -257,7 +257,7 @@ fn the_contract_is_kept_towards_the_real_service() {
         println!("skipped: systemd-resolved is not installed and TSRS_TEST_RESOLVED does not name it");
         return;
     };
-    isolated(move || {
+    isolated_with(&["dbus-daemon", "busctl"], move || {
         let _bus = bus();
         let service = real_service(&program);
         let mut host = host();
