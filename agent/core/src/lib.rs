@@ -1,2 +1,12 @@
 //! Prefs, profiles, derived agent state, wanted state and its difference, health.
+//!
+//! Everything here is sans-IO: time and randomness are passed in, files and sockets are the daemon's. The crate joins
+//! the wire types of the control protocol to the types of the tunnel and of the platform, once.
 #![forbid(unsafe_code)]
+
+pub mod agent_state;
+pub mod bus;
+pub mod health;
+pub mod prefs;
+pub mod profiles;
+pub mod state_file;

@@ -1,2 +1,5 @@
 //! The privileged agent: start-up, state store, LocalAPI server, wiring and shutdown.
 #![forbid(unsafe_code)]
+
+mod flags;
+mod store;

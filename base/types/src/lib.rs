@@ -6,6 +6,7 @@
 
 pub mod ids;
 pub mod keys;
+mod lock;
 pub mod nacl;
 pub mod redact;
 pub mod time;
@@ -15,6 +16,7 @@ pub use keys::{
     ChallengePublic, DiscoPrivate, DiscoPublic, KeyParseError, LockPublic, MachinePrivate, MachinePublic,
     NodePrivate, NodePublic,
 };
+pub use lock::LockPrivate;
 pub use redact::Redacted;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tsrs_lab_vectors::{hex, json};
 
+use crate::LockPrivate;
 use crate::keys::*;
 
 fn raw(value: &Value) -> [u8; 32] {
@@ -66,8 +67,7 @@ fn key_texts_are_refused_as_the_reference_refuses_them() {
             "disco public" => text.parse::<DiscoPublic>().map(|key| key.to_string()),
             "challenge public" => text.parse::<ChallengePublic>().map(|key| key.to_string()),
             "tailnet-lock public" => text.parse::<LockPublic>().map(|key| key.to_string()),
-            // Comes with the Tailnet Lock crate.
-            "tailnet-lock private" => continue,
+            "tailnet-lock private" => text.parse::<LockPrivate>().map(|key| key.expose_text().to_string()),
             other => panic!("unknown key type {other}"),
         };
         assert_eq!(canonical.is_ok(), case["ok"].as_bool().unwrap(), "{case}");
@@ -129,4 +129,18 @@ fn every_truncation_of_a_box_is_refused() {
     for len in 0..sealed.len() {
         assert!(opener.open(&sealed[..len]).is_err());
     }
+}
+
+/// RFC 8032 §7.1, test 1: seed and public key.
+#[test]
+fn lock_keys_derive_their_public_half_as_ed25519_does() {
+    let seed = raw(&Value::from("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"));
+    let public = raw(&Value::from("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"));
+    let key = LockPrivate::from_seed(&seed).unwrap();
+    assert_eq!(key.public(), LockPublic::from_bytes(public));
+    let again: LockPrivate = key.expose_text().parse().unwrap();
+    assert!(again == key);
+    assert_eq!(format!("{key:?}"), "LockPrivate([redacted])");
+    let made = LockPrivate::generate(&mut rand_core::OsRng).unwrap();
+    assert!(!made.public().is_zero() && made != key);
 }

@@ -1,0 +1,2 @@
+use std::net::TcpStream as Quiet;
+fn f(_: Quiet) {}

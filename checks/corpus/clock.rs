@@ -1,0 +1,2 @@
+use std::time::Instant;
+fn f() -> Instant { Instant::now() }

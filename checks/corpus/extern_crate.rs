@@ -1,0 +1,2 @@
+extern crate std as quiet;
+fn f() { let _ = quiet::fs::read("x"); }

@@ -1,0 +1,2 @@
+mod fs { pub fn read() {} }
+fn f() { fs::read(); }

@@ -1,0 +1,2 @@
+use std::*;
+fn f() { let _ = fs::read("x"); }

@@ -1,0 +1,2 @@
+use std::{fmt, fs::{self, File}};
+fn f() -> fmt::Result { let _ = File::open("x"); Ok(()) }

@@ -1,0 +1,2 @@
+use std::net::TcpStream;
+fn f(_: TcpStream) {}

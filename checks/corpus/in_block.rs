@@ -1,0 +1,1 @@
+fn f() { use std::time::Instant as Clock; let _ = Clock::now(); }

@@ -1,0 +1,2 @@
+macro_rules! open { () => { std::fs::File::open("x") } }
+fn f() { let _ = open!(); }

@@ -1,0 +1,1 @@
+fn f() { println_to!(std::env::var("HOME")); }

@@ -1,0 +1,1 @@
+fn f() -> std::time::Instant { <std::time::Instant>::now() }

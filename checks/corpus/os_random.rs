@@ -1,0 +1,2 @@
+use rand_core::OsRng as Dice;
+fn f(_: Dice) {}

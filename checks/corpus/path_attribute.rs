@@ -1,0 +1,2 @@
+#[path = "elsewhere.txt"]
+mod hidden;

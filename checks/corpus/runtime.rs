@@ -1,0 +1,1 @@
+async fn f() { tokio::task::yield_now().await }

@@ -1,0 +1,4 @@
+type Clock = std::time::Instant;
+fn f() -> Clock {
+    Clock::now()
+}

@@ -1,0 +1,2 @@
+use std::time;
+fn f() { let _ = time::SystemTime::now(); }

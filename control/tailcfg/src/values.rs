@@ -1,0 +1,166 @@
+//! Values with a wire form of their own: raw JSON, capability maps, base64 bytes, auth keys.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use data_encoding::BASE64;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use tsrs_base_types::Redacted;
+
+/// A JSON value kept verbatim, `null` included.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RawMessage(Box<RawValue>);
+
+impl RawMessage {
+    /// From JSON text.
+    pub fn from_text(text: String) -> Result<Self, serde_json::Error> {
+        RawValue::from_string(text).map(Self)
+    }
+
+    /// From a value that can be written as JSON.
+    pub fn from_value(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        serde_json::value::to_raw_value(value).map(Self)
+    }
+
+    /// The JSON text.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    /// The value read as `T`.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.0.get())
+    }
+}
+
+impl PartialEq for RawMessage {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for RawMessage {}
+
+impl fmt::Debug for RawMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.get())
+    }
+}
+
+/// Capabilities by name, each with a list of values that is usually empty: the name alone counts.
+///
+/// `null` and `[]` as a value mean the same; which of them was read is kept, so that the map is written as it came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CapMap(BTreeMap<Box<str>, Option<Box<[RawMessage]>>>);
+
+impl CapMap {
+    /// Whether there is no capability at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the capability is there.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The values of a capability; `None` if the capability is not there.
+    pub fn values(&self, name: &str) -> Option<&[RawMessage]> {
+        self.0.get(name).map(|values| values.as_deref().unwrap_or_default())
+    }
+
+    /// All capabilities with their values, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[RawMessage])> {
+        self.0.iter().map(|(name, values)| (name.as_ref(), values.as_deref().unwrap_or_default()))
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(AsRef::as_ref)
+    }
+
+    /// Sets a capability and its values.
+    pub fn insert(&mut self, name: &str, values: Vec<RawMessage>) {
+        self.0.insert(name.into(), Some(values.into()));
+    }
+
+    /// Adds a capability without values, unless it is there already.
+    pub fn insert_name(&mut self, name: &str) {
+        if !self.contains(name) {
+            self.0.insert(name.into(), None);
+        }
+    }
+}
+
+impl Serialize for CapMap {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for CapMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        BTreeMap::deserialize(deserializer).map(Self)
+    }
+}
+
+/// Bytes that travel as standard base64 with padding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Base64(pub Vec<u8>);
+
+impl Base64 {
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Base64 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        BASE64.decode(text.as_bytes()).map(Self).map_err(|_| D::Error::custom("not base64"))
+    }
+}
+
+/// An auth key on its way to the server. Not printed, wiped on drop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthKey(Redacted<String>);
+
+impl AuthKey {
+    /// Wraps the key.
+    pub fn new(key: String) -> Self {
+        Self(Redacted::new(key))
+    }
+
+    /// The key itself.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+impl Default for AuthKey {
+    fn default() -> Self {
+        Self::new(String::new())
+    }
+}
+
+impl Serialize for AuthKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for AuthKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
+    }
+}

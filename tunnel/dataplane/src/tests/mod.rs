@@ -1,0 +1,6 @@
+//! Two data planes in memory, with a virtual clock.
+
+mod delta;
+mod pair;
+mod paths;
+mod tunnel;
