@@ -14,6 +14,9 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// No failure yet.
+    pub(crate) const NEW: Self = Self { failures: 0 };
+
     /// Notes a failure, and says how long to wait: the square of the failures times 10 ms, at most 30 s, times 0.5 to 1.5.
     pub(crate) fn fail(&mut self, rng: &mut dyn RngCore) -> Duration {
         self.failures = self.failures.saturating_add(1);

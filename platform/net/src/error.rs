@@ -82,7 +82,7 @@ pub enum NetError {
         after: Duration,
     },
     /// The proxy did not connect us.
-    #[error("proxy {proxy} (from the environment): {error}")]
+    #[error("proxy {proxy}: {error}")]
     Proxy {
         /// The proxy, without credentials.
         proxy: String,

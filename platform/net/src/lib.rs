@@ -27,6 +27,7 @@ pub use error::{ErrorKind, NetError};
 pub use http::{HttpMethod, HttpRequest, HttpResponse};
 pub use http1::{MAX_HEAD_LEN, ResponseHead, read_response_head};
 pub use net::{Dial, Net, NetConfig};
+pub use proxy::connect_tunnel;
 pub use proxy::env::{Proxies, ProxyError};
 pub use stream::{AsyncStream, Prefixed, Stream};
 pub use tls::verify::{ParsePinError, Verify};
