@@ -1,6 +1,7 @@
 //! Nodes and changes of nodes (sheet §12).
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use tsrs_base_types::time::WireTime;
@@ -42,7 +43,7 @@ wire! {
         /// Home DERP region; zero means unknown.
         omit "HomeDERP" home_derp: RegionId,
         /// The host; often reduced for peers.
-        omit "Hostinfo" hostinfo: Option<Box<Hostinfo>>,
+        omit "Hostinfo" hostinfo: Option<Arc<Hostinfo>>,
         /// When the node was created.
         omit "Created" created: WireTime,
         /// Capability version of the node. headscale writes the viewer's own here.
