@@ -69,6 +69,10 @@ impl Router for FakeRouter {
         })
     }
 
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn check_forwarding(&self) -> Result<()> {
         Ok(())
     }

@@ -32,7 +32,7 @@ pub struct RouterConfig {
     /// MTU of the TUN in bytes.
     pub mtu: u16,
     /// Prefixes that go into the tunnel: peers and accepted subnet routes. The service address is added when there
-    /// is an address.
+    /// is an address. With more than [`PEER_ROUTES_MAX_COUNT`] peers the caller gives 100.64.0.0/10 instead of them.
     pub routes: BTreeSet<Ipv4Net>,
     /// Prefixes that are looked up in the host's own tables although a route above covers them.
     pub bypass_routes: BTreeSet<Ipv4Net>,
@@ -44,8 +44,8 @@ pub struct RouterConfig {
     /// Whether packets to the advertised subnets' hosts are only let back into the tunnel as answers
     /// (`--stateful-filtering`).
     pub stateful: bool,
-    /// Whether packets that claim a peer's address but arrive outside the tunnel are dropped. Switched off for hosts
-    /// whose uplink uses the same range.
+    /// Whether packets that claim a peer's address (a /32 of 100.64.0.0/10 among `routes`) but arrive outside the
+    /// tunnel are dropped. Switched off for hosts whose uplink has hosts with those very addresses.
     pub drop_spoofed: bool,
     /// How far the firewall may be touched.
     pub netfilter: NetfilterMode,
@@ -56,6 +56,10 @@ pub struct RouterConfig {
 /// MTU of the TUN unless something larger is proven to fit: what every IPv6-capable path must carry, so that no
 /// tunnel packet is fragmented underneath.
 pub const DEFAULT_MTU: u16 = 1280;
+
+/// Peers that get a route each; a larger tailnet is one route for its whole range (client sheet §3.1), so that a change
+/// of a peer costs the same at any size.
+pub const PEER_ROUTES_MAX_COUNT: usize = 10_000;
 
 impl Default for RouterConfig {
     fn default() -> Self {
@@ -82,6 +86,10 @@ pub trait Router: Send {
     /// before. On an error the rest is still tried, nothing more is open than before, and a second call tries the
     /// missing parts again.
     fn apply(&mut self, config: &RouterConfig) -> Result<()>;
+
+    /// What works less well than asked although `apply` succeeded, as sentences for health warnings: a foreign firewall
+    /// that could not be opened, for example. Empty when all is well.
+    fn warnings(&self) -> Vec<String>;
 
     /// Whether the kernel forwards IPv4 packets from the TUN; `Err` carries the reason for a health warning and the
     /// next step. The agent never switches forwarding on.

@@ -1,9 +1,24 @@
 //! Linux: TUN, routes and rules, nftables, DNS managers, link monitor, marks, peer credentials and the journal of changes.
+mod dns;
+mod journal;
+mod marks;
 mod netlink;
 mod nft;
+mod notify;
+mod peer_cred;
+mod router;
 mod rtnl;
+mod stop;
 mod sys;
+mod tailscaled;
 pub mod tun;
+
+pub use journal::Journal;
+pub use marks::MarkBinder;
+pub use notify::Notifier;
+pub use peer_cred::LinuxPeerCredentials;
+pub use router::LinuxRouter;
+pub use tailscaled::{RunningTailscaled, running_tailscaled};
 
 #[cfg(test)]
 mod testing;

@@ -55,9 +55,12 @@ pub(crate) fn sh(line: &str) -> String {
     run(program, words)
 }
 
-/// A veth pair `name`/`name`p, up, with this address on the first end. Both stay in this namespace.
+/// A veth pair `name`/`name`p, up, with this address on the first end and no IPv6. Both stay in this namespace.
 pub(crate) fn veth(name: &str, address: &str) {
     sh(&format!("ip link add {name} type veth peer name {name}p"));
+    for end in [name.to_owned(), format!("{name}p")] {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{end}/disable_ipv6"), "1").unwrap();
+    }
     sh(&format!("ip addr add {address} dev {name}"));
     sh(&format!("ip link set {name} up"));
     sh(&format!("ip link set {name}p up"));

@@ -100,11 +100,6 @@ impl TunQueue {
             }
         }
     }
-
-    /// Whether packets carry an offload header, so that runs can be written.
-    pub(crate) fn has_header(&self) -> bool {
-        self.has_header
-    }
 }
 
 impl AsFd for TunQueue {

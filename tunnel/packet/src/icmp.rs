@@ -92,17 +92,19 @@ pub fn reply_to_echo(packet: &mut [u8]) -> bool {
     if !parsed.is_echo_request() || parsed.more_fragments {
         return false;
     }
-    let (header_len, total_len) = (usize::from(parsed.header_len), usize::from(parsed.total_len));
-    packet[12..16].copy_from_slice(&parsed.dst.octets());
-    packet[16..20].copy_from_slice(&parsed.src.octets());
-    packet[8] = TTL;
-    put(packet, 10, 0);
-    let ip_checksum = Sum::new().bytes(&packet[..header_len]).checksum();
-    put(packet, 10, ip_checksum);
-    let Some(icmp) = packet.get_mut(header_len..total_len).filter(|icmp| icmp.len() >= ICMP_HEADER_LEN)
-    else {
+    let Some(packet) = packet.get_mut(..usize::from(parsed.total_len)) else {
         return false;
     };
+    let (ip, icmp) = packet.split_at_mut(usize::from(parsed.header_len));
+    if icmp.len() < ICMP_HEADER_LEN {
+        return false;
+    }
+    ip[12..16].copy_from_slice(&parsed.dst.octets());
+    ip[16..20].copy_from_slice(&parsed.src.octets());
+    ip[8] = TTL;
+    put(ip, 10, 0);
+    let ip_checksum = Sum::new().bytes(ip).checksum();
+    put(ip, 10, ip_checksum);
     icmp[0] = icmp_type::ECHO_REPLY;
     put(icmp, 2, 0);
     let checksum = Sum::new().bytes(icmp).checksum();

@@ -209,7 +209,8 @@ impl Device {
     }
 
     /// Takes a handshake message: initiation, response or cookie reply. `admit` is asked about the key of an initiation that is no
-    /// peer's: if it agrees, the peer is made. The key that it is asked about is not proven yet. Gives the peer that sent the message.
+    /// peer's: if it agrees, and the key is then proven, the peer is made; it stays until [`Self::remove_peer`]. Gives the peer that
+    /// sent the message.
     pub fn handle_handshake(
         &mut self,
         message: &[u8],
@@ -220,7 +221,9 @@ impl Device {
         self.take_handshake(message, source, admit, now)
     }
 
-    /// Sends a packet by the session of its peer. Without one it waits, and a handshake begins.
+    /// Sends a packet by the session of its peer, which is made if it is not known. Without a session the packet waits, and a
+    /// handshake begins. An error stands for one dropped packet: this one, or with [`DropReason::StagedFull`] perhaps one that
+    /// waited longer.
     pub fn send(&mut self, peer: &NodePublic, packet: &[u8], now: Instant) -> Result<(), DropReason> {
         let id = self.activate_by_key(peer, now)?;
         self.with_active(id, now, |device, active| device.send_or_stage(id, active, packet, now))
@@ -353,5 +356,11 @@ impl Device {
         let mut ephemeral = Zeroizing::new([0; 32]);
         self.rng.fill_bytes(ephemeral.as_mut_slice());
         ephemeral
+    }
+
+    /// Indices in use; none may be left when all peers are idle.
+    #[cfg(test)]
+    pub(crate) fn index_count(&self) -> usize {
+        self.indices.len()
     }
 }

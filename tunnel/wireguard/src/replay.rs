@@ -87,6 +87,7 @@ mod tests {
         assert!((0..200).all(|counter| window.accept(counter)));
         assert!(window.accept(200 + WINDOW));
         assert!((201..200 + WINDOW).all(|counter| window.accept(counter)));
+        assert!(window.accept(200));
         assert!(!window.accept(200));
         assert!(!window.accept(199));
         assert!(window.accept(u64::MAX / 2));

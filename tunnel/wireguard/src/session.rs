@@ -16,7 +16,7 @@ use crate::limits::{
     REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME,
 };
 use crate::replay::ReplayWindow;
-use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, Kind, field, inner_len};
+use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, Kind, field, inner_len, padded_len};
 
 /// Who began the handshake of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +63,32 @@ pub struct Reserved {
     pub first: u64,
 }
 
-/// A data message to be sealed: in the buffer lie 16 bytes of header, the padded text and 16 bytes for the tag.
+/// A data message to be sealed: in the buffer lie 16 bytes of header, the packet, its padding and 16 bytes for the tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     /// First byte of the header.
     pub start: usize,
-    /// Bytes of the padded text; 0 for a keepalive.
+    /// Bytes of the packet; 0 for a keepalive.
+    pub packet_len: usize,
+    /// Bytes of the packet and its padding.
     pub text_len: usize,
+}
+
+impl Outgoing {
+    /// A packet of `packet_len` bytes that was written behind the header, padded for a TUN of this MTU.
+    pub fn new(start: usize, packet_len: usize, mtu: u16) -> Self {
+        Self { start, packet_len, text_len: padded_len(packet_len, mtu) }
+    }
+
+    /// Bytes of the datagram.
+    pub const fn datagram_len(&self) -> usize {
+        self.text_len.saturating_add(DATA_OVERHEAD)
+    }
+
+    /// Whether it is a keepalive.
+    pub const fn is_keepalive(&self) -> bool {
+        self.packet_len == 0
+    }
 }
 
 /// A data message to be opened.
@@ -206,8 +225,8 @@ impl Session {
         if usable(first) { Ok(Reserved { first }) } else { Err(DropReason::CounterExhausted) }
     }
 
-    /// Writes headers and seals the texts in place; the k-th message gets the k-th reserved counter. `false` if a message does not
-    /// lie within the buffer: nothing of the batch may then be sent.
+    /// Writes headers and padding and seals the texts in place; the k-th message gets the k-th reserved counter. `false` if a
+    /// message does not lie within the buffer: nothing of the batch may then be sent.
     pub fn seal_reserved(&self, reserved: Reserved, buffer: &mut [u8], messages: &[Outgoing]) -> bool {
         let mut counter = reserved.first;
         let mut sealed = true;
@@ -216,7 +235,7 @@ impl Session {
             for (record, message) in records.iter_mut().zip(chunk) {
                 let start = message.start.saturating_add(DATA_HEADER_LEN);
                 *record = Record { start, text_len: message.text_len, counter, done: false };
-                sealed &= self.write_header(buffer, message.start, counter).is_some();
+                sealed &= self.prepare(buffer, message, counter).is_some();
                 counter = counter.wrapping_add(1);
             }
             let records = &mut records[..chunk.len()];
@@ -241,8 +260,8 @@ impl Session {
         if !self.seal_reserved(reserved, buffer, messages) {
             return Err(DropReason::TooBig);
         }
-        let data = messages.iter().any(|message| message.text_len > 0);
-        let bytes = messages.iter().map(|message| message.text_len + DATA_OVERHEAD).sum();
+        let data = messages.iter().any(|message| !message.is_keepalive());
+        let bytes = messages.iter().map(Outgoing::datagram_len).sum();
         Ok(self.note_sent(data, bytes, now))
     }
 
@@ -297,11 +316,13 @@ impl Session {
         confirmed.or(rekey).or(self.activity.note_received(data, bytes, now))
     }
 
-    fn write_header(&self, buffer: &mut [u8], start: usize, counter: u64) -> Option<()> {
-        let header = buffer.get_mut(start..)?.first_chunk_mut::<DATA_HEADER_LEN>()?;
+    /// Writes header and padding. What a buffer held before must not get into the padding.
+    fn prepare(&self, buffer: &mut [u8], message: &Outgoing, counter: u64) -> Option<()> {
+        let (header, text) = buffer.get_mut(message.start..)?.split_first_chunk_mut::<DATA_HEADER_LEN>()?;
         header[..4].copy_from_slice(&Kind::Data.type_bytes());
         header[4..8].copy_from_slice(&self.remote_index.to_le_bytes());
         header[8..].copy_from_slice(&counter.to_le_bytes());
+        text.get_mut(message.packet_len..message.text_len)?.fill(0);
         Some(())
     }
 

@@ -20,6 +20,8 @@ pub(crate) const REQUEST: u16 = 0x1;
 pub(crate) const ACK: u16 = 0x4;
 /// The whole table.
 pub(crate) const DUMP: u16 = 0x300;
+/// Take the place of what exists.
+pub(crate) const REPLACE: u16 = 0x100;
 /// Fail if it exists.
 pub(crate) const EXCL: u16 = 0x200;
 /// Create if it does not exist.

@@ -6,5 +6,7 @@
 mod codec;
 mod socket;
 
-pub(crate) use codec::{APPEND, CREATE, DUMP, EXCL, Message, attr_string, attr_u32, attrs, split_at_attrs};
+pub(crate) use codec::{
+    APPEND, CREATE, DUMP, EXCL, Message, REPLACE, attr_string, attr_u32, attrs, split_at_attrs,
+};
 pub(crate) use socket::{Event, Failure, NetlinkError, Socket, Subscription};

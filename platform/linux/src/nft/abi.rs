@@ -161,21 +161,3 @@ pub(super) fn comment_userdata(text: &str) -> Vec<u8> {
     let len = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
     [&[0, len], text, &[0]].concat()
 }
-
-/// Whether a notification can mean that our table or a rule of ours in a foreign chain has to be put back, given that
-/// we did not cause it: anything about our own table, a removed rule with our tag, a base chain that is new or has
-/// another policy.
-pub(crate) fn is_relevant(kind: u16, payload: &[u8], table: &str, tag: &str) -> bool {
-    let Some((kind, _, attributes)) = split(kind, payload) else { return false };
-    if kind == kind::NEW_GENERATION {
-        return false;
-    }
-    if attrs(attributes).any(|attr| attr.kind == attribute::TABLE && attr_string(attr.payload) == table) {
-        return true;
-    }
-    attrs(attributes).any(|attr| match (kind, attr.kind) {
-        (kind::NEW_CHAIN, attribute::CHAIN_HOOK) => true,
-        (kind::DEL_RULE, attribute::RULE_USERDATA) => comment(attr.payload).as_deref() == Some(tag),
-        _ => false,
-    })
-}

@@ -11,6 +11,23 @@ pub(crate) fn tag(instance: Instance) -> String {
     format!("{} approved", instance.nft_table())
 }
 
+/// Whether a notification can mean that our table, or a rule of ours in a foreign chain, has to be put back, given that
+/// we did not cause it: anything about our own table, a removed rule with our tag, a base chain that is new or has
+/// another policy.
+pub(crate) fn is_relevant(kind: u16, payload: &[u8], instance: Instance) -> bool {
+    let Some((kind, _, attributes)) = split(kind, payload) else { return false };
+    if kind == kind::NEW_GENERATION {
+        return false;
+    }
+    let table = instance.nft_table();
+    attrs(attributes).any(|attr| match (kind, attr.kind) {
+        (_, attribute::TABLE) => attr_string(attr.payload) == table,
+        (kind::NEW_CHAIN, attribute::CHAIN_HOOK) => true,
+        (kind::DEL_RULE, attribute::RULE_USERDATA) => comment(attr.payload) == Some(tag(instance)),
+        _ => false,
+    })
+}
+
 /// A chain of any table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chain {

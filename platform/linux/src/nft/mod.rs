@@ -23,10 +23,9 @@ mod foreign;
 mod ranges;
 mod table;
 
-pub(crate) use abi::is_relevant;
 pub(crate) use firewall::Firewall;
-pub(crate) use ranges::Ranges;
-pub(crate) use table::{Elements, Shape, Wanted};
+pub(crate) use foreign::is_relevant;
+pub(crate) use table::Wanted;
 
 #[cfg(test)]
 mod tests;

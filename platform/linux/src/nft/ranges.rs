@@ -44,11 +44,6 @@ impl Ranges {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Range> + '_ {
         self.0.iter().copied()
     }
-
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 #[cfg(test)]

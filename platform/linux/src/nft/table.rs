@@ -74,6 +74,9 @@ impl Wanted {
     /// The table for this configuration.
     pub(crate) fn new(tun: &str, config: &RouterConfig) -> Self {
         let tailnet = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
+        // A wider route there is an accepted subnet or stands for peers that are not listed: dropping by it would cut
+        // off hosts of an uplink, or of another tailnet, that use the same range.
+        let is_peer = |route: &Ipv4Net| route.prefix_len() == 32 && tailnet.contains(route);
         let (subnets, links): (Vec<_>, Vec<_>) =
             config.advertised.iter().copied().partition(|prefix| prefix.network().is_private());
         Self {
@@ -86,7 +89,7 @@ impl Wanted {
                 drop_spoofed: config.drop_spoofed,
             },
             elements: Elements {
-                peers: Ranges::new(config.routes.iter().copied().filter(|route| tailnet.contains(route))),
+                peers: Ranges::new(config.routes.iter().copied().filter(is_peer)),
                 subnets: Ranges::new(subnets),
                 links: Ranges::new(links),
             },

@@ -15,7 +15,7 @@ fn nets(texts: &[&str]) -> BTreeSet<Ipv4Net> {
 
 fn config() -> RouterConfig {
     RouterConfig {
-        routes: nets(&["100.64.0.2/32", "100.64.0.4/30", "10.20.0.0/16"]),
+        routes: nets(&["100.64.0.2/32", "100.64.0.4/32", "100.64.0.5/32", "100.70.0.0/16", "10.20.0.0/16"]),
         advertised: nets(&["192.168.7.0/24", "203.0.113.0/24"]),
         netfilter: NetfilterMode::On,
         udp_port: Some(41641),
@@ -111,12 +111,12 @@ fn the_table_reads_back_as_it_is_documented() {
 fn every_change_of_the_sets_leads_to_the_state_of_a_fresh_table() {
     isolated(|| {
         let lists: [&[&str]; 6] = [
-            &["100.64.0.2/32", "100.64.0.4/30"],
-            &["100.64.0.2/32", "100.64.0.3/32", "100.64.0.4/30"],
+            &["100.64.0.2/32", "100.64.0.4/32", "100.64.0.5/32"],
+            &["100.64.0.2/32", "100.64.0.3/32", "100.64.0.4/32"],
             &[],
-            &["100.64.0.0/10"],
+            &["100.127.255.255/32", "100.127.255.254/32"],
             &["100.127.255.255/32", "100.64.0.0/32"],
-            &["100.64.0.4/31", "100.64.0.2/32"],
+            &["100.64.0.4/32", "100.64.0.2/32"],
         ];
         let wanted = |list: &[&str]| Wanted::new("t", &RouterConfig { routes: nets(list), ..config() });
         let mut firewall = Firewall::new(Instance::ZERO).unwrap();
@@ -205,7 +205,7 @@ fn changes_by_others_are_told_apart_from_our_own() {
             subscription
                 .drain(|event| match event {
                     crate::netlink::Event::Message { kind, port, payload } => {
-                        let relevant = is_relevant(kind, payload, "tsrs-0", &tag(Instance::ZERO));
+                        let relevant = is_relevant(kind, payload, Instance::ZERO);
                         foreign += usize::from(relevant && port != own);
                     }
                     crate::netlink::Event::Lost => panic!("lost"),

@@ -85,9 +85,9 @@ impl Route {
         Self { kind, out_interface: None, ..Self::into_interface(table, destination, 0) }
     }
 
-    /// A request that adds the route.
+    /// A request that adds the route, in place of one for the same prefix.
     pub(crate) fn add(&self) -> Message {
-        self.message(kind::NEW_ROUTE, netlink::CREATE | netlink::EXCL)
+        self.message(kind::NEW_ROUTE, netlink::CREATE | netlink::REPLACE)
     }
 
     /// A request that removes the route.

@@ -157,7 +157,7 @@ impl DataPlane {
         Self {
             shared: Shared::new(Tables::new(routes.clone()), setup.wake, now),
             device: Device::new(setup.node_key, mtu, Box::new(rng()), setup.wall, now),
-            paths: PathMachine::new(path_config, rng(), now),
+            paths: PathMachine::new(path_config, rng()),
             peers: HashMap::new(),
             claims: Claims::default(),
             routes,

@@ -156,12 +156,14 @@ impl Run {
 
     /// Encrypts all packets in place. After an error nothing of the run may be sent.
     pub(super) fn seal(&mut self, now: Instant) -> Result<Notice, DropReason> {
-        let mut messages = [Outgoing { start: 0, text_len: 0 }; MAX_RUN_DATAGRAMS];
+        let mut messages = [Outgoing { start: 0, packet_len: 0, text_len: 0 }; MAX_RUN_DATAGRAMS];
         let messages = &mut messages[..self.count];
         for (index, message) in messages.iter_mut().enumerate() {
             let start = index * self.stride;
             let wire_len = self.stride.min(self.len - start);
-            *message = Outgoing { start, text_len: wire_len - DATA_OVERHEAD };
+            // The padding was written as zeros together with the packet.
+            let text_len = wire_len - DATA_OVERHEAD;
+            *message = Outgoing { start, packet_len: text_len, text_len };
         }
         let notice = self.session.seal(&mut self.buffer[..self.len], messages, now)?;
         self.closed = true;

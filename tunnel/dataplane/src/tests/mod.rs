@@ -2,4 +2,5 @@
 
 mod delta;
 mod pair;
+mod paths;
 mod tunnel;

@@ -12,7 +12,8 @@ use tsrs_tunnel_packet::checksum::Sum;
 use tsrs_tunnel_packet::ipv4::protocol;
 use tsrs_tunnel_packet::vnet::VirtioNetHdr;
 use tsrs_tunnel_packet::{DropReason, gro};
-use tsrs_tunnel_path::{Destination, Source};
+use tsrs_tunnel_path::netcheck::Region;
+use tsrs_tunnel_path::{self as path, Destination, Source};
 
 use crate::buffer::Superbuffer;
 use crate::inbound::{Inbound, Layout};
@@ -176,6 +177,28 @@ impl Pair {
         pair
     }
 
+    /// Two nodes that can reach each other by a relay, and tell each other their addresses over it.
+    pub(super) fn with_relay() -> Self {
+        let mut pair = Self::strangers();
+        let now = pair.now;
+        for node in &mut pair.nodes {
+            let underlay = node.underlay;
+            node.plane.with_paths(now, |paths| {
+                let region = Region {
+                    id: REGION,
+                    avoid: false,
+                    no_measure_no_home: false,
+                    score: 1.0,
+                    nodes: Vec::new(),
+                };
+                paths.set_regions(vec![region], now);
+                paths.set_local(&[*underlay.ip()], underlay.port(), now);
+            });
+        }
+        pair.introduce(Node::as_relayed_peer);
+        pair
+    }
+
     pub(super) fn introduce(&mut self, how: impl Fn(&Node) -> PeerConfig) {
         let [a, b] = &mut self.nodes;
         a.upsert(how(b), self.now);
@@ -241,6 +264,10 @@ impl Pair {
                     flying.push(Flying { from, to: transmit.to, bytes: transmit.datagram });
                 }
                 while let Some(event) = node.plane.poll_event() {
+                    if let Event::Path(path::Event::DerpConnect(region)) = event {
+                        let (change, now) = (path::DerpChange::Connected, self.now);
+                        node.plane.with_paths(now, |paths| paths.handle_derp(region, change, now));
+                    }
                     node.events.push(event);
                 }
                 while let Some(packet) = node.plane.poll_to_host() {

@@ -145,10 +145,12 @@ pub enum LinkChange {
 /// What happened to a DERP connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DerpChange {
-    /// It is open.
+    /// It is open and ready for packets.
     Connected,
-    /// It is closed or could not be opened.
+    /// It is closed or could not be opened. The caller goes on trying until [`Event::DerpClose`].
     Lost,
+    /// Any frame was received. Shows that the relay works; once a second is enough.
+    Received,
     /// The relay says that this peer is not there (any more).
     PeerGone(NodePublic),
 }
@@ -158,7 +160,8 @@ pub enum DerpChange {
 pub enum SendError {
     /// No route, host or network unreachable, address not available: this path is dead.
     Unreachable,
-    /// EPERM, EPIPE, ENOTCONN: the socket may be bad, or a firewall dropped the packet.
+    /// EPIPE or ENOTCONN (and EPERM, but not on Linux, where it means that a firewall dropped the packet, which is a loss
+    /// like any other and not reported): the socket is bad.
     Socket,
 }
 
@@ -208,21 +211,22 @@ pub enum Event {
         /// The way.
         path: SendPath,
     },
-    /// Nothing was sent to this peer for 45 s: the next packet must be told by `note_sent` again, at once.
+    /// Nothing was sent to this peer for 45 s, or nothing may be sent: probing has stopped. The next packet must be told
+    /// by `note_sent` again, at once.
     PeerIdle(NodePublic),
     /// Our endpoints for control.
     EndpointsChanged(Vec<Endpoint>),
     /// Our network for control.
     NetInfoChanged(NetInfo),
-    /// The home region changed: tell the connections (NotePreferred) and keep this one always.
+    /// The home region changed: tell the connections (NotePreferred).
     HomeDerpChanged(Option<RegionId>),
-    /// Open a DERP connection and report [`DerpChange`].
+    /// Open a DERP connection, report [`DerpChange`], and open it again whenever it is lost, until `DerpClose`.
     DerpConnect(RegionId),
-    /// Close it: it has not been used.
+    /// Close it: it is not needed any longer.
     DerpClose(RegionId),
     /// The link changed: close it if its local address is gone, otherwise ping it with a limit of 3 s.
     DerpCheck(RegionId),
-    /// Make new UDP sockets, on the same port if possible.
+    /// Make a new UDP socket, on the same port if possible; answer with `set_local`.
     Rebind,
     /// Look up the IPv4 addresses of this name; answer with `handle_resolved`.
     ResolveHost(String),
@@ -259,4 +263,26 @@ pub struct PeerStatus {
     pub active: bool,
     /// When data was last sent.
     pub last_sent: Option<Instant>,
+}
+
+/// How many received datagrams came to what end. For diagnosis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Disco messages that were understood.
+    pub disco_accepted: u64,
+    /// Disco from keys that no peer has; dropped before any cryptography.
+    pub disco_unknown_sender: u64,
+    /// Disco that does not open with the key it claims.
+    pub disco_bad_box: u64,
+    /// Disco that opens but cannot be read.
+    pub disco_malformed: u64,
+    /// Disco that is not acted upon: it came on a way on which its kind does not count, its node is not clear, it was
+    /// seen before, or it answers nothing.
+    pub disco_ignored: u64,
+    /// STUN answers to requests of ours.
+    pub stun_accepted: u64,
+    /// Other STUN.
+    pub stun_ignored: u64,
+    /// Neither.
+    pub not_ours: u64,
 }

@@ -140,8 +140,8 @@ impl Device {
     /// Begins a handshake unless one is on its way. It is sent at once, or when the last one is old enough.
     pub(super) fn want_handshake(&mut self, id: PeerId, active: &mut Active, now: Instant) {
         if let Some(handshake) = &mut active.handshake {
-            // Somebody still wants it, so it is not given up early.
-            handshake.attempts = 0;
+            // Somebody still wants it: the count begins again, with the initiation that is under way.
+            handshake.attempts = handshake.attempts.min(1);
             return;
         }
         let spaced = |at: Option<Instant>| at.map_or(now, |at| now.max(at + REKEY_TIMEOUT));

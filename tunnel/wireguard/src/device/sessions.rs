@@ -9,7 +9,7 @@ use super::{Device, Event};
 use crate::limits::{MAX_STAGED_BYTES, MAX_STAGED_PACKETS, ZERO_KEYS_AFTER};
 use crate::peers::{Active, PeerId};
 use crate::session::{Outgoing, Session};
-use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, padded_len};
+use crate::wire::DATA_HEADER_LEN;
 
 impl Device {
     /// A session that we answered: it receives, and sends once the peer has used it.
@@ -114,21 +114,20 @@ impl Device {
         staged
     }
 
-    /// Keeps a packet until there is a session. The oldest gives way when its peer has too many.
+    /// Keeps a packet until there is a session. The oldest gives way when its peer has too many; either way an error stands
+    /// for one dropped packet.
     fn stage(&mut self, active: &mut Active, packet: &[u8]) -> Result<(), DropReason> {
-        let mut result = Ok(());
-        if active.staged.len() >= MAX_STAGED_PACKETS
-            && let Some(oldest) = active.staged.pop_front()
-        {
-            self.staged_bytes -= oldest.len();
-            result = Err(DropReason::StagedFull);
-        }
-        if self.staged_bytes + packet.len() > MAX_STAGED_BYTES {
+        let is_full = active.staged.len() >= MAX_STAGED_PACKETS;
+        let freed = active.staged.front().filter(|_| is_full).map_or(0, |oldest| oldest.len());
+        if self.staged_bytes - freed + packet.len() > MAX_STAGED_BYTES {
             return Err(DropReason::StagedFull);
         }
-        self.staged_bytes += packet.len();
+        if is_full {
+            active.staged.pop_front();
+        }
+        self.staged_bytes = self.staged_bytes - freed + packet.len();
         active.staged.push_back(packet.into());
-        result
+        if is_full { Err(DropReason::StagedFull) } else { Ok(()) }
     }
 
     fn flush_staged(&mut self, active: &mut Active, now: Instant) {
@@ -162,11 +161,11 @@ impl Device {
 
     fn send_by_session(&mut self, active: &Active, packet: &[u8], now: Instant) -> Result<(), DropReason> {
         let session = active.current.as_ref().ok_or(DropReason::SessionExpired)?;
-        let text_len = padded_len(packet.len(), self.mtu);
-        let mut payload = vec![0; text_len + DATA_OVERHEAD];
+        let message = Outgoing::new(0, packet.len(), self.mtu);
+        let mut payload = vec![0; message.datagram_len()];
         payload[DATA_HEADER_LEN..DATA_HEADER_LEN + packet.len()].copy_from_slice(packet);
         // The device sets the timer of the peer after every call, so nobody has to be told.
-        let _ = session.seal(&mut payload, &[Outgoing { start: 0, text_len }], now)?;
+        let _ = session.seal(&mut payload, &[message], now)?;
         self.send_to_peer(active, payload);
         Ok(())
     }

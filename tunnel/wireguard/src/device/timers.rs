@@ -1,10 +1,12 @@
 //! The timers of one peer (data-plane sheet §1.4).
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Device;
-use crate::limits::{KEEPALIVE_TIMEOUT, NEW_HANDSHAKE_AFTER, REJECT_AFTER_TIME};
+use crate::limits::{KEEPALIVE_TIMEOUT, NEW_HANDSHAKE_AFTER, REJECT_AFTER_TIME, REKEY_TIMEOUT};
 use crate::peers::{Active, PeerId};
+use crate::session::{Role, Session};
 
 impl Device {
     /// Does all that is due for a peer: what workers have noted, what is too old, what is to be sent.
@@ -25,8 +27,20 @@ impl Device {
     }
 
     /// Begins the handshake for the successor of a session, if traffic asked for it.
+    ///
+    /// The previous session counts while it is the only one that we began: after handshakes that crossed, each side
+    /// may send by the session that the other began, and would leave the renewal to it.
     pub(super) fn run_rekey(&mut self, id: PeerId, active: &mut Active, now: Instant) {
-        let wanted = active.current.as_ref().is_some_and(|current| current.wants_rekey());
+        let wants =
+            |session: &Option<Arc<Session>>| session.as_ref().is_some_and(|session| session.wants_rekey());
+        let crossed = match (&active.current, &active.previous) {
+            (Some(current), Some(previous)) => {
+                current.role() == Role::Responder
+                    && current.created().saturating_duration_since(previous.created()) < REKEY_TIMEOUT
+            }
+            _ => false,
+        };
+        let wanted = wants(&active.current) || (crossed && wants(&active.previous));
         if wanted && active.handshake.is_none() {
             self.want_handshake(id, active, now);
         }
