@@ -12,7 +12,8 @@ use tsrs_agent_localapi::{BackendState, PeerStatus, Status, UserProfile, WhoIs};
 use tsrs_base_types::time::WireTime;
 use tsrs_base_types::{NodePublic, RegionId, UserId};
 use tsrs_control_netmap::Netmap;
-use tsrs_control_tailcfg::{CapMap, DerpMap, FilterRule, Node, Service};
+use tsrs_control_tailcfg::{CapMap, DerpMap, FilterRule, Node, RawMessage, Service};
+use tsrs_tunnel_filter::Filter;
 
 use crate::agent::Snapshot;
 use crate::wanted::shown_dns;
@@ -254,7 +255,8 @@ impl WhoIsAddr {
 }
 
 /// Who owns an address; `None` if nobody.
-pub fn whois(netmap: &Netmap, addr: WhoIsAddr) -> Option<WhoIs> {
+pub fn whois(snapshot: &Snapshot, addr: WhoIsAddr) -> Option<WhoIs> {
+    let netmap = snapshot.netmap.as_ref()?;
     let node = match addr {
         WhoIsAddr::Ip(ip) => netmap.node_by_addr(ip),
         WhoIsAddr::Key(key) => netmap.node_by_key(&key).filter(|_| !key.is_zero()),
@@ -263,55 +265,26 @@ pub fn whois(netmap: &Netmap, addr: WhoIsAddr) -> Option<WhoIs> {
         || UserProfile { id: node.user, ..UserProfile::default() },
         |user| user.as_ref().clone(),
     );
-    Some(WhoIs {
-        node: Some(Box::new(Node::clone(node))),
-        user_profile: Some(user),
-        cap_map: granted(netmap, node),
-    })
+    let cap_map = snapshot.grants.as_ref().map(|grants| granted(grants, netmap, node)).unwrap_or_default();
+    Some(WhoIs { node: Some(Box::new(Node::clone(node))), user_profile: Some(user), cap_map })
 }
 
 /// What the rules let a node do with us (data-plane sheet §8.5, capability lookup).
-fn granted(netmap: &Netmap, node: &Node) -> CapMap {
-    let sources: Vec<IpAddr> = addresses(node);
-    let own: Vec<IpAddr> = addresses(netmap.self_node());
-    let mut values: BTreeMap<String, Vec<tsrs_control_tailcfg::RawMessage>> = BTreeMap::new();
-    let matching = netmap.filter_rules().filter(|rule| {
-        !rule.cap_grant.is_empty()
-            && rule.src_ips.iter().any(|text| sources.iter().any(|ip| source_holds(text, *ip)))
-    });
-    for grant in matching.flat_map(|rule: &FilterRule| &rule.cap_grant) {
-        if !grant.dsts.iter().any(|dst| own.iter().any(|ip| dst.contains(ip))) {
-            continue;
-        }
-        for name in &grant.caps {
-            values.entry(name.clone()).or_default();
-        }
-        for (name, list) in grant.cap_map.iter() {
-            values.entry(name.to_owned()).or_default().extend_from_slice(list);
+fn granted(grants: &Filter, netmap: &Netmap, node: &Node) -> CapMap {
+    let mut found: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let own = addresses(netmap.self_node());
+    for (src, dst) in addresses(node).into_iter().flat_map(|src| own.iter().map(move |dst| (src, *dst))) {
+        for (name, values) in grants.capabilities().lookup(src, dst) {
+            let known = found.entry(name).or_default();
+            // A grant for both families is one grant.
+            known.extend(values.into_iter().filter(|value| !known.contains(value)).collect::<Vec<_>>());
         }
     }
     let mut caps = CapMap::default();
-    for (name, list) in values {
-        caps.insert(&name, list);
+    for (name, values) in found {
+        caps.insert(&name, values.iter().filter_map(|value| RawMessage::from_value(value).ok()).collect());
     }
     caps
-}
-
-/// Whether a source of a rule holds an address: IP, CIDR, range or `*`.
-fn source_holds(text: &str, ip: IpAddr) -> bool {
-    if text == "*" {
-        return true;
-    }
-    if let Some((first, last)) = text.split_once('-') {
-        return match (first.parse::<IpAddr>(), last.parse::<IpAddr>()) {
-            (Ok(first), Ok(last)) => first.is_ipv4() == ip.is_ipv4() && first <= ip && ip <= last,
-            _ => false,
-        };
-    }
-    match text.parse::<IpNet>() {
-        Ok(net) => net.contains(&ip),
-        Err(_) => text.parse::<IpAddr>() == Ok(ip),
-    }
 }
 
 /// The netmap in the official client's form: `debug netmap`, and the bus for older clients.

@@ -7,12 +7,14 @@ mod dns;
 mod filter;
 mod hostinfo;
 mod peers;
+mod relays;
 mod routes;
 
 pub use dns::{DnsBase, DnsWanted, HostChange, HostEntry, HostTable, host_entry, shown as shown_dns};
-pub use filter::{FilterWanted, filter};
+pub use filter::FilterWanted;
 pub use hostinfo::{HostFacts, hostinfo};
 pub use peers::{PeerRules, peer_config, peer_difference};
+pub use relays::{endpoint, net_info, relays};
 pub use routes::RouteTable;
 
 use std::net::Ipv4Addr;

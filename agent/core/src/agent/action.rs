@@ -10,8 +10,9 @@ use tsrs_control_tailcfg::{DerpMap, Hostinfo};
 use tsrs_platform_api::{DnsConfig, RouterConfig};
 use tsrs_tunnel_dataplane::{Change, TunnelConfig};
 use tsrs_tunnel_dns::Config as ResolverConfig;
+use tsrs_tunnel_filter::Filter;
 
-use crate::wanted::{FilterWanted, HostChange};
+use crate::wanted::HostChange;
 
 /// One thing to do. They come in the order in which they must be done: what closes comes before what opens.
 #[derive(Debug)]
@@ -97,7 +98,7 @@ pub enum TunnelAction {
     /// This is our key from now on.
     NodeKey(NodePrivate),
     /// Nothing may pass (`None`), or what these rules let through.
-    Filter(Option<Box<FilterWanted>>),
+    Filter(Option<Arc<Filter>>),
     /// Our own side.
     Config(TunnelConfig),
     /// Peers.

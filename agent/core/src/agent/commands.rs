@@ -194,6 +194,7 @@ impl<R: CryptoRngCore> Agent<R> {
         self.stop_control();
         self.login = LoginAttempt::default();
         self.netmap = None;
+        self.tunnel.forget_filter();
         self.cache_due = None;
         self.health.set_control([]);
         self.settle_tunnel(false, now);
@@ -243,6 +244,7 @@ impl<R: CryptoRngCore> Agent<R> {
         self.stop_control();
         self.login = LoginAttempt::default();
         self.netmap = None;
+        self.tunnel.forget_filter();
         self.state.profiles.start_new();
         self.state.profiles.current_mut().prefs.control_url.clone_from(&next.control_url);
         self.ensure_lock_key();

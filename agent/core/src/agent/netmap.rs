@@ -39,7 +39,7 @@ impl<R: CryptoRngCore> Agent<R> {
         let lock_lifted = self.tunnel.note_lock(before.as_deref(), &netmap);
         self.tunnel.note_changes(changes);
         // Rules that take away come before peers that may be new.
-        self.settle_filter();
+        self.settle_filter(now);
         self.apply_peer_changes(changes, &netmap);
         if lock_lifted {
             self.tunnel.reconsider_peers();

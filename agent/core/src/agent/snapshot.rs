@@ -7,6 +7,7 @@ use tsrs_agent_localapi::notify::HealthState;
 use tsrs_agent_localapi::{BackendState, LoginProfile, Prefs};
 use tsrs_base_types::{LockPrivate, LockPublic, NodePublic};
 use tsrs_control_netmap::Netmap;
+use tsrs_tunnel_filter::Filter;
 
 use super::{Agent, Now};
 
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub profiles: Vec<LoginProfile>,
     /// The netmap.
     pub netmap: Option<Arc<Netmap>>,
+    /// Answers what peers may do with us.
+    pub grants: Option<Arc<Filter>>,
     /// Health, for the bus.
     pub health: HealthState,
     /// Health, for `status`.
@@ -64,6 +67,7 @@ impl<R: CryptoRngCore> Agent<R> {
             profile: current.meta.clone(),
             profiles: profiles.saved().map(|profile| profile.meta.clone()).collect(),
             netmap: self.netmap.clone(),
+            grants: self.grants().cloned(),
             health: self.health.state(now.mono),
             health_texts: self.health.texts(now.mono),
             auth_url: self.login.auth_url.clone(),

@@ -612,3 +612,34 @@ fn a_network_that_is_gone_pauses_control() {
     bench.drain();
     assert!(bench.take_control().contains(&"pause=false".to_owned()));
 }
+
+#[test]
+fn whois_names_peers_with_what_they_may_do() {
+    use crate::status::{WhoIsAddr, whois};
+    let (mut bench, _) = Bench::running();
+    bench.frame(json!({"PacketFilters": {"grants": [{"SrcIPs": ["100.64.0.2"], "CapGrant": [
+        {"Dsts": ["100.64.0.1/32"], "CapMap": {"example.test/cap/demo": [{"role": "reader"}]}}]}]}}));
+    let ask =
+        |bench: &Bench, ip: &str| whois(&bench.agent.snapshot(bench.now), WhoIsAddr::Ip(ip.parse().unwrap()));
+    let found = ask(&bench, "100.64.0.2").unwrap();
+    assert_eq!(found.node.unwrap().name, "host2.lab.test.");
+    assert_eq!(found.user_profile.unwrap().login_name, "lab");
+    assert!(found.cap_map.contains("example.test/cap/demo"));
+    assert!(ask(&bench, "100.64.0.3").unwrap().cap_map.is_empty());
+    assert!(ask(&bench, "100.64.0.1").is_some(), "itself");
+    assert!(ask(&bench, "100.99.0.1").is_none());
+    // Also while stopped.
+    bench.edit(json!({"WantRunning": false, "WantRunningSet": true})).unwrap();
+    assert!(ask(&bench, "100.64.0.2").unwrap().cap_map.contains("example.test/cap/demo"));
+}
+
+#[test]
+fn rules_that_cannot_be_trusted_let_nobody_in() {
+    let (mut bench, _) = Bench::running();
+    let mut unsigned = node(4, peer_key(4), &[]);
+    unsigned["UnsignedPeerAPIOnly"] = json!(true);
+    bench.frame(json!({"PeersChanged": [unsigned], "PacketFilter": [
+        {"SrcIPs": ["100.64.0.0/24"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]}]}));
+    let texts = bench.agent.snapshot(bench.now).health_texts;
+    assert!(texts.iter().any(|text| text.contains("packet filter")), "{texts:?}");
+}

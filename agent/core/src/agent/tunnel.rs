@@ -16,12 +16,13 @@ use tsrs_control_tailcfg::{DerpMap, Node, cap};
 use tsrs_platform_api::{DnsConfig, NetfilterMode, RouterConfig, SERVICE_ADDRESS};
 use tsrs_tunnel_dataplane::{Change as PeerStep, PeerConfig, TunnelConfig};
 use tsrs_tunnel_dns::Config as ResolverConfig;
+use tsrs_tunnel_filter::Filter;
 
 use super::{APPLY_RETRY, Action, Agent, EngineEvent, Now, TunnelAction};
 use crate::health::Problem;
 use crate::wanted::{
-    self, CGNAT, DnsWanted, FilterWanted, HostChange, HostTable, PeerRules, RouteTable, host_entry,
-    own_addresses, peer_config, peer_difference,
+    CGNAT, DnsWanted, FilterWanted, HostChange, HostTable, PeerRules, RouteTable, host_entry, own_addresses,
+    peer_config, peer_difference,
 };
 
 /// What has to be computed again.
@@ -75,6 +76,11 @@ impl Tunnel {
         !self.offering.is_empty()
     }
 
+    /// The netmap is gone, and with it what followed from it.
+    pub(super) fn forget_filter(&mut self) {
+        self.filter = None;
+    }
+
     pub(super) fn dirty_all(&mut self) {
         self.dirty = Dirty { own: true, filter: true, dns: true, relays: true, records: true, peers: true };
     }
@@ -103,6 +109,7 @@ impl Tunnel {
     }
 
     pub(super) fn note_changes(&mut self, changes: &[Change]) {
+        let by_capability = self.filter.as_ref().is_some_and(|filter| filter.names_capabilities);
         for change in changes {
             match change {
                 Change::SelfNode => {
@@ -116,10 +123,12 @@ impl Tunnel {
                     self.dirty.records = true;
                 }
                 Change::PacketFilter => self.dirty.filter = true,
-                Change::PeerRemoved(_)
-                | Change::PeerChanged { .. }
-                | Change::PeerAdded(_)
-                | Change::Domain
+                Change::PeerRemoved(_) | Change::PeerAdded(_) => self.dirty.filter |= by_capability,
+                Change::PeerChanged { before, after } => {
+                    let moved = before.addresses != after.addresses || before.cap_map != after.cap_map;
+                    self.dirty.filter |= by_capability && moved;
+                }
+                Change::Domain
                 | Change::CollectServices
                 | Change::UserProfiles
                 | Change::DisplayMessages
@@ -240,13 +249,13 @@ impl<R: CryptoRngCore> Agent<R> {
 
     pub(super) fn settle_tunnel(&mut self, live: bool, now: Now) {
         match (self.tunnel.live, live) {
-            (false, true) => self.bring_up(),
+            (false, true) => self.bring_up(now),
             (true, false) => self.take_down(),
             (true, true) | (false, false) => {}
         }
         self.retry(now);
+        self.settle_filter(now);
         if self.tunnel.live {
-            self.settle_filter();
             self.settle_own_side();
             self.settle_peers();
             self.settle_host();
@@ -266,7 +275,7 @@ impl<R: CryptoRngCore> Agent<R> {
         }
     }
 
-    fn bring_up(&mut self) {
+    fn bring_up(&mut self, now: Now) {
         let Some(_) = &self.netmap else { return };
         self.tunnel.live = true;
         self.tunnel.rules = self.peer_rules();
@@ -274,7 +283,7 @@ impl<R: CryptoRngCore> Agent<R> {
         // All peers are added below; there is no version before.
         self.tunnel.dirty.peers = false;
         self.actions.push_back(Action::Tunnel(TunnelAction::Up(true)));
-        self.settle_filter();
+        self.settle_filter(now);
         self.settle_own_side();
         let Some(netmap) = self.netmap.clone() else { return };
         self.tunnel.names_with_ipv6 = netmap.has_self_cap(cap::node::MAGICDNS_AAAA);
@@ -300,7 +309,6 @@ impl<R: CryptoRngCore> Agent<R> {
             self.tunnel.router = RouterConfig::default();
             self.actions.push_back(Action::Router(RouterConfig::default()));
         }
-        self.tunnel.filter = None;
         self.tunnel.config = TunnelConfig::default();
         self.tunnel.relays = Arc::default();
         self.tunnel.resolver = ResolverConfig::default();
@@ -328,17 +336,24 @@ impl<R: CryptoRngCore> Agent<R> {
         }
     }
 
-    pub(super) fn settle_filter(&mut self) {
-        if !self.tunnel.live || !std::mem::take(&mut self.tunnel.dirty.filter) {
+    pub(super) fn settle_filter(&mut self, now: Now) {
+        if !std::mem::take(&mut self.tunnel.dirty.filter) {
             return;
         }
         let Some(netmap) = &self.netmap else { return };
-        let subnets = self.subnets();
-        let filter = wanted::filter(netmap, &self.state.profiles.current().prefs, &subnets);
-        if self.tunnel.filter.as_ref() != Some(&filter) {
-            self.tunnel.filter = Some(filter.clone());
-            self.actions.push_back(Action::Tunnel(TunnelAction::Filter(Some(Box::new(filter)))));
+        let shields_up = self.state.profiles.current().prefs.shields_up;
+        let wanted = FilterWanted::new(netmap, shields_up, &self.subnets());
+        self.health.note(Problem::InvalidPacketFilter, wanted.problem, now.mono, now.wall);
+        if self.tunnel.live {
+            let filter = Arc::clone(&wanted.filter);
+            self.actions.push_back(Action::Tunnel(TunnelAction::Filter(Some(filter))));
         }
+        self.tunnel.filter = Some(wanted);
+    }
+
+    /// What peers may do with us.
+    pub(super) fn grants(&self) -> Option<&Arc<Filter>> {
+        self.tunnel.filter.as_ref().map(|wanted| &wanted.grants)
     }
 
     fn settle_own_side(&mut self) {
