@@ -3,4 +3,3 @@
 
 mod flags;
 mod store;
-

@@ -80,7 +80,8 @@ fn processes(proc: &Path) -> Vec<Process> {
                 return None;
             }
             // A process that has ended but is still listed has no command line.
-            let command = fs::read(entry.path().join("cmdline")).ok().filter(|command| !command.is_empty())?;
+            let command =
+                fs::read(entry.path().join("cmdline")).ok().filter(|command| !command.is_empty())?;
             let network = fs::read_link(entry.path().join("ns/net")).ok();
             Some(Process {
                 pid,

@@ -314,7 +314,7 @@ async fn wait_until_running(
             return Err(CliError::new(error).hint("Nothing was changed on this host."));
         }
         if let (Some(old), Some(node)) = (&old_key, &message.self_change) {
-            key_changed |= node.get("Key").and_then(|key| key.as_str()).is_some_and(|key| key != old);
+            key_changed |= node.key.to_string() != *old;
         }
         if let Some(url) = message.browse_to_url.filter(|url| *url != shown_url) {
             drop(progress);

@@ -32,21 +32,14 @@ pub(crate) async fn run(args: Args, client: &Client) -> Result {
     if args.json {
         return output::json(&who);
     }
-    let node = who.node.map(serde_json::to_value).transpose()?.unwrap_or_default();
-    let text = |key: &str| {
-        node.get(key).and_then(|value| value.as_str()).unwrap_or_default().trim_end_matches('.').to_owned()
-    };
-    let list = |key: &str| {
-        let items = node.get(key).and_then(|value| value.as_array()).into_iter().flatten();
-        items.filter_map(|item| item.as_str().map(str::to_owned)).collect::<Vec<_>>()
-    };
+    let node = who.node.unwrap_or_default();
     output::line("Machine:");
-    output::line(format_args!("  Name:          {}", text("Name")));
-    output::line(format_args!("  ID:            {}", text("StableID")));
-    output::line(format_args!("  Addresses:     [{}]", list("Addresses").join(" ")));
-    let tags = list("Tags");
+    output::line(format_args!("  Name:          {}", node.name.trim_end_matches('.')));
+    output::line(format_args!("  ID:            {}", node.stable_id));
+    output::line(format_args!("  Addresses:     [{}]", joined(node.addresses.iter(), " ")));
+    let tags = joined(node.tags.iter(), ", ");
     if !tags.is_empty() {
-        output::line(format_args!("  Tags:          {}", tags.join(", ")));
+        output::line(format_args!("  Tags:          {tags}"));
     } else if let Some(user) = who.user_profile {
         output::line("User:");
         output::line(format_args!("  Name:     {}", user.login_name));
@@ -54,14 +47,17 @@ pub(crate) async fn run(args: Args, client: &Client) -> Result {
     }
     if !who.cap_map.is_empty() {
         output::line("Capabilities:");
-        for (name, values) in &who.cap_map {
-            let values = values.clone().unwrap_or_default();
+        for (name, values) in who.cap_map.iter() {
             if values.is_empty() {
                 output::line(format_args!("  - {name}"));
             } else {
-                output::line(format_args!("  - {name}: {}", serde_json::to_string(&values)?));
+                output::line(format_args!("  - {name}: {}", serde_json::to_string(values)?));
             }
         }
     }
     Ok(())
+}
+
+fn joined<T: ToString>(items: impl Iterator<Item = T>, between: &str) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(between)
 }

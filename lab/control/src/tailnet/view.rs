@@ -86,7 +86,7 @@ impl Tailnet {
             endpoints: node.endpoints.clone(),
             home_derp: node.home_derp(),
             // NetInfo differs after every netcheck, and a map needs nothing of it but the home region.
-            hostinfo: Some(Box::new(Hostinfo { net_info: None, ..node.hostinfo.clone() })),
+            hostinfo: Some(std::sync::Arc::new(Hostinfo { net_info: None, ..node.hostinfo.clone() })),
             created: node.created,
             cap: node.version,
             tags: node.tags.clone(),
