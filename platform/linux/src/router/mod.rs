@@ -4,7 +4,6 @@
 //! [`watch`] notices what others take away and has it put back.
 
 mod apply;
-mod budget;
 mod model;
 mod watch;
 
