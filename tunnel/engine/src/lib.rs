@@ -25,3 +25,6 @@ mod worker;
 pub use api::{Engine, EngineConfig, EngineEvent, EngineHandle, Outputs, StartError, Stopped};
 pub use derp_map::DerpMap;
 pub use metrics::{DirectionMetrics, Metrics};
+
+#[cfg(test)]
+mod tests;
