@@ -122,20 +122,26 @@ impl Inbound {
 
     /// Everything that is not data is the machine's.
     fn divert(&self, datagram: &[u8], source: Source) {
-        let known = match classify(datagram) {
-            Datagram::Stun | Datagram::Disco | Datagram::Geneve(_) => true,
-            Datagram::WireGuard => Kind::of(datagram).is_some(),
-        };
-        if !known || datagram.len() > MAX_NOTICE_LEN {
+        let notices = &self.shared.notices;
+        let taken = match classify(datagram) {
             // A single byte is the tail that some senders add to a run.
-            if datagram.len() > 1 {
-                self.shared.inbound.drop_packets(DropReason::BadMessage, 1);
+            _ if datagram.len() <= 1 => return,
+            _ if datagram.len() > MAX_NOTICE_LEN => None,
+            Datagram::Stun | Datagram::Disco => {
+                Some(notices.push(Notice::Datagram { source, datagram: datagram.into() }))
             }
-            return;
-        }
-        if !self.shared.notices.push(Notice::Datagram { source, datagram: datagram.into() }) {
-            self.shared.inbound.drop_packets(DropReason::SlowPathFull, 1);
-        }
+            Datagram::WireGuard if Kind::of(datagram).is_some() => {
+                Some(notices.push_handshake(source, datagram))
+            }
+            // Peer relays are not offered, so nobody sends Geneve.
+            Datagram::WireGuard | Datagram::Geneve(_) => None,
+        };
+        let dropped = match taken {
+            Some(true) => return,
+            Some(false) => DropReason::SlowPathFull,
+            None => DropReason::BadMessage,
+        };
+        self.shared.inbound.drop_packets(dropped, 1);
     }
 
     /// Decrypts the collected messages, which are all of one session, in one go.
