@@ -67,7 +67,7 @@ impl Receiver {
     }
 
     /// One batch from the socket. True when there may be more.
-    fn receive(&mut self) -> bool {
+    pub(crate) fn receive(&mut self) -> bool {
         let mut received = [Received::EMPTY; RECEIVE_BATCH];
         let count = {
             let mut slices = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
