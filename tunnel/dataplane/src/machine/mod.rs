@@ -58,7 +58,7 @@ pub struct Transmit {
 /// What the machine tells or asks its caller.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// From path finding. Changes of paths are already published.
+    /// From path finding. Changes of paths are already published, and told only when the direct address changes.
     Path(path::Event),
     /// A session with this peer begins, or goes on under a new key.
     SessionBegun(NodePublic),
