@@ -72,6 +72,7 @@ pub struct Inbound {
     /// Data messages of one session that lie one behind the other.
     messages: Vec<Incoming>,
     accepted: Vec<Accepted>,
+    kept_bytes: usize,
     gro: Gro,
 }
 
@@ -83,6 +84,7 @@ impl Inbound {
             shared,
             messages: Vec::with_capacity(MAX_RUN_DATAGRAMS),
             accepted: Vec::new(),
+            kept_bytes: 0,
             gro: Gro::new(options),
         }
     }
@@ -189,6 +191,7 @@ impl Inbound {
             byte_count += range.len();
             if gate.passes(&buffer[range.clone()]) {
                 self.accepted.push(Accepted { buffer: index, start: range.start, len: range.len() });
+                self.kept_bytes += range.len();
             }
         }
         if authentic {
@@ -199,6 +202,11 @@ impl Inbound {
             };
             traffic.add(packet_count as u64, byte_count as u64);
         }
+    }
+
+    /// Bytes of the packets that were kept since the last [`Self::coalesce`].
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// Ends a batch: joins packets of one flow and gives each write for the TUN to `write`, as the offload header with
@@ -224,6 +232,7 @@ impl Inbound {
             write(Write { head: head.bytes(), pieces: &pieces[..count] });
         }
         self.accepted.clear();
+        self.kept_bytes = 0;
         self.shared.notices.flush();
     }
 }
