@@ -168,11 +168,9 @@ impl Tunnel for RealTunnel {
 
     fn live(&self) -> BoxFuture<'_, LiveStatus> {
         Box::pin(async move {
-            let (peers, endpoints, home_derp, live_derp_count) = self.with_facts(|facts| {
-                let peers: Vec<NodePublic> = facts.peers.iter().copied().collect();
-                (peers, facts.endpoints.clone(), facts.home, facts.relays.len())
-            });
-            let statuses = self.handle.peer_statuses(peers).await.unwrap_or_default();
+            let (endpoints, home_derp, live_derp_count) =
+                self.with_facts(|facts| (facts.endpoints.clone(), facts.home, facts.relays.len()));
+            let statuses = self.handle.peer_statuses().await.unwrap_or_default();
             let (now, wall) = (Instant::now(), Timestamp::now());
             let wall_time = |at: Instant| wall.checked_sub(now.saturating_duration_since(at)).ok();
             let peers = statuses.into_iter().map(|(key, status)| {
