@@ -19,6 +19,7 @@ use rand_core::OsRng;
 use tokio::signal::unix::{SignalKind, signal};
 use tsrs_base_types::{DiscoPrivate, NodePrivate, NodePublic};
 use tsrs_platform_api::{SocketBinder, TunOffload};
+use tsrs_platform_net::{DnsServers, Net, NetConfig};
 use tsrs_tunnel_dataplane::{Change, PeerConfig, Policy, TunnelConfig};
 use tsrs_tunnel_engine::offload::Disabled;
 use tsrs_tunnel_engine::{Engine, EngineConfig};
@@ -62,6 +63,7 @@ async fn main() -> Result<()> {
         port: config.port,
         port_is_fixed: true,
         binder: Arc::new(NoBypass),
+        net: Net::new(NetConfig::new(Arc::new(NoBypass), DnsServers::default()))?,
         node_key: config.private_key,
         disco_key: DiscoPrivate::generate(&mut OsRng),
         tunnel: TunnelConfig { mtu: config.mtu, ..TunnelConfig::default() },

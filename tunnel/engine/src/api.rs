@@ -1,6 +1,7 @@
 //! What the agent sees of the engine.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,15 +11,20 @@ use jiff::Timestamp;
 use rand_core::OsRng;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
-use tsrs_base_types::{DiscoPrivate, NodePrivate, NodePublic};
+use tsrs_base_types::{DiscoPrivate, NodePrivate, NodePublic, RegionId};
 use tsrs_platform_api::{SocketBinder, TunOffload};
+use tsrs_platform_net::Net;
 use tsrs_tunnel_dataplane::machine::Rng;
 use tsrs_tunnel_dataplane::{Change, DataPlane, Event, PeerStatus, Policy, Setup, Shared, TunnelConfig};
+use tsrs_tunnel_packet::DropReason;
+use tsrs_tunnel_packet::tsmp::PingData;
+use tsrs_tunnel_path::{LinkChange, PathMachine};
 
 use crate::clock::Clock;
+use crate::derp_map::DerpMap;
 use crate::metrics::Metrics;
 use crate::offload::{Disabled, Offload, Switches, kernel_damages_equal_tails};
-use crate::slow::{Command, MAX_COMMANDS, MAX_EVENTS, SlowPath};
+use crate::slow::{Command, MAX_COMMANDS, MAX_EVENTS, SlowParts, SlowPath};
 use crate::tun::TunQueue;
 use crate::udp::Underlay;
 use crate::worker::receive::Receiver;
@@ -40,6 +46,8 @@ pub struct EngineConfig {
     pub port_is_fixed: bool,
     /// Keeps our sockets out of the tunnel.
     pub binder: Arc<dyn SocketBinder>,
+    /// Makes the connections to relays.
+    pub net: Net,
     /// Our node key.
     pub node_key: NodePrivate,
     /// Our disco key.
@@ -76,6 +84,17 @@ pub struct Stopped;
 pub enum EngineEvent {
     /// From the data plane.
     Plane(Event),
+    /// The connection to a relay is ready.
+    RelayConnected(RegionId),
+    /// The connection to a relay is lost or cannot be made; it is tried again.
+    RelayLost(RegionId),
+    /// A relay has a problem with us, for instance that another node has our key; empty when it is over.
+    RelayHealth {
+        /// Which.
+        region: RegionId,
+        /// Its words.
+        problem: String,
+    },
     /// Events were lost because they were not taken in time: ask for the state.
     Missed,
     /// A worker ended: the TUN is gone or a socket cannot be used. Nothing is carried any more.
@@ -122,7 +141,7 @@ impl Engine {
         let slow = Arc::new(tokio::sync::Notify::new());
         let wake = Arc::clone(&slow);
         let setup = Setup {
-            node_key: config.node_key,
+            node_key: config.node_key.clone(),
             disco_key: config.disco_key,
             port_is_fixed: config.port_is_fixed,
             config: config.tunnel,
@@ -138,30 +157,34 @@ impl Engine {
         let (event_sender, events) = mpsc::channel(MAX_EVENTS);
         let (service_sender, services) = mpsc::channel(MAX_SERVICE_PACKETS);
         let handle = EngineHandle { plant: Arc::clone(&plant), commands };
+        let parts = SlowParts {
+            plane,
+            plant: Arc::clone(&plant),
+            node_key: config.node_key,
+            net: config.net,
+            binder: config.binder,
+            events: event_sender.clone(),
+            services: service_sender,
+        };
         let mut engine = Self { plant, threads: Vec::new(), handle };
-        engine
-            .spawn_workers(plane, command_receiver, event_sender, service_sender)
-            .map_err(StartError::Workers)?;
+        engine.spawn_all(parts, command_receiver, &event_sender).map_err(StartError::Workers)?;
         Ok((engine, Outputs { events, services, wanted_port_was_free }))
     }
 
-    fn spawn_workers(
+    fn spawn_all(
         &mut self,
-        plane: DataPlane,
+        parts: SlowParts,
         commands: mpsc::Receiver<Command>,
-        events: mpsc::Sender<EngineEvent>,
-        services: mpsc::Sender<Box<[u8]>>,
+        events: &mpsc::Sender<EngineEvent>,
     ) -> io::Result<()> {
         let transmitter = Transmitter::new(Arc::clone(&self.plant))?;
         let receiver = Receiver::new(Arc::clone(&self.plant))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         self.spawn("tsrs-transmit", events.clone(), move || transmitter.run())?;
         self.spawn("tsrs-receive", events.clone(), move || receiver.run())?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let plant = Arc::clone(&self.plant);
-        let failures = events.clone();
-        self.spawn("tsrs-paths", failures, move || {
+        self.spawn("tsrs-paths", events.clone(), move || {
             runtime.block_on(async move {
-                SlowPath::new(plane, plant, events, services)?.run(commands).await;
+                SlowPath::new(parts)?.run(commands).await;
                 Ok(())
             })
         })
@@ -221,7 +244,53 @@ impl EngineHandle {
 
     /// Our node key was renewed.
     pub async fn set_node_key(&self, node_key: NodePrivate) -> Result<(), Stopped> {
-        self.call(move |slow, now| slow.plane.set_node_key(node_key, now)).await
+        self.call(move |slow, now| slow.set_node_key(node_key, now)).await
+    }
+
+    /// The DERP map changed.
+    pub async fn set_derp_map(&self, map: DerpMap) -> Result<(), Stopped> {
+        self.call(move |slow, now| slow.set_derp_map(map, now)).await
+    }
+
+    /// Addresses of the host's interfaces, without those of the TUN.
+    pub async fn set_local_addresses(&self, addresses: Vec<Ipv4Addr>) -> Result<(), Stopped> {
+        self.call(move |slow, now| slow.set_local(addresses, now)).await
+    }
+
+    /// The network changed, or the host slept.
+    pub async fn change_link(&self, change: LinkChange, addresses: Vec<Ipv4Addr>) -> Result<(), Stopped> {
+        self.call(move |slow, now| {
+            slow.plane.note_wall_clock(Timestamp::now(), now);
+            slow.change_link(change, addresses, now);
+        })
+        .await
+    }
+
+    /// Asks path finding, or tells it something that concerns only it: pings, a netcheck, endpoints, reports.
+    pub async fn with_paths<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut PathMachine<Rng>, Instant) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        self.call(move |slow, now| slow.plane.with_paths(now, |paths| work(paths, now))).await
+    }
+
+    /// Asks a peer for a pong inside the tunnel; the answer is an event.
+    pub async fn tsmp_ping(
+        &self,
+        peer: NodePublic,
+        data: PingData,
+    ) -> Result<Result<(), DropReason>, Stopped> {
+        self.call(move |slow, now| slow.plane.send_tsmp_ping(&peer, data, now)).await
+    }
+
+    /// All relay connections are made anew (`debug break-derp-conns`).
+    pub async fn break_relays(&self) -> Result<(), Stopped> {
+        self.call(|slow, _| slow.break_relays()).await
+    }
+
+    /// Switches an offload on or off while the engine runs. One that the kernel does not offer stays off.
+    pub fn set_offload(&self, offload: Offload, on: bool) {
+        self.plant.set_offload(offload, on);
     }
 
     /// Gives the host an IP packet, for instance an answer of the resolver.

@@ -12,6 +12,7 @@
 
 mod api;
 mod clock;
+mod derp_map;
 mod metrics;
 pub mod offload;
 mod slow;
@@ -22,4 +23,8 @@ mod wake;
 mod worker;
 
 pub use api::{Engine, EngineConfig, EngineEvent, EngineHandle, Outputs, StartError, Stopped};
+pub use derp_map::DerpMap;
 pub use metrics::{DirectionMetrics, Metrics};
+
+#[cfg(test)]
+mod tests;

@@ -114,6 +114,12 @@ impl FromStr for Disabled {
 #[derive(Debug)]
 pub(crate) struct Switches([AtomicBool; Offload::ALL.len()]);
 
+impl Clone for Switches {
+    fn clone(&self) -> Self {
+        Self(Offload::ALL.map(|offload| AtomicBool::new(self.is_on(offload))))
+    }
+}
+
 impl Switches {
     /// Everything but `disabled` is on.
     pub(crate) fn new(disabled: Disabled) -> Self {

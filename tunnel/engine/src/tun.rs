@@ -65,6 +65,7 @@ impl TunQueue {
     pub(crate) fn read<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<(VirtioNetHdr, &'a mut [u8])>> {
         let len = loop {
             match nix::unistd::read(&self.fd, buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(len) => break len,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(None),

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use tsrs_platform_api::SocketBinder;
+use tsrs_tunnel_path::SendError;
 
 use crate::offload::{Offload, Switches};
 use crate::sys::mmsg::{self, Outgoing, Received, SEND_BATCH};
@@ -48,19 +49,37 @@ impl Underlay {
         binder: &dyn SocketBinder,
         switches: &Switches,
     ) -> io::Result<(Self, bool)> {
-        match Self::bind_port(wanted_port, binder, switches) {
+        match Self::bind_port(wanted_port, binder, switches, false) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && wanted_port != 0 => {
-                Self::bind_port(0, binder, switches).map(|socket| (socket, false))
+                Self::bind_port(0, binder, switches, false).map(|socket| (socket, false))
             }
             other => other.map(|socket| (socket, true)),
         }
     }
 
-    fn bind_port(port: u16, binder: &dyn SocketBinder, switches: &Switches) -> io::Result<Self> {
+    /// A socket that takes the place of another one, on its port if that can be.
+    ///
+    /// Both have the port for a moment: `SO_REUSEPORT` is set for that moment only, so that no other program, nor a second
+    /// agent, can share it.
+    pub(crate) fn replacing(old: &Self, binder: &dyn SocketBinder, switches: &Switches) -> io::Result<Self> {
+        setsockopt(&old.socket, sockopt::ReusePort, &true)?;
+        let new = Self::bind_port(old.port, binder, switches, true)
+            .or_else(|_| Self::bind_port(0, binder, switches, true))?;
+        setsockopt(&new.socket, sockopt::ReusePort, &false)?;
+        Ok(new)
+    }
+
+    fn bind_port(
+        port: u16,
+        binder: &dyn SocketBinder,
+        switches: &Switches,
+        shared: bool,
+    ) -> io::Result<Self> {
         use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
         binder.mark_bypass(fd.as_fd())?;
+        setsockopt(&fd, sockopt::ReusePort, &shared)?;
         bind(
             std::os::fd::AsRawFd::as_raw_fd(&fd),
             &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)),
@@ -165,6 +184,18 @@ impl Underlay {
     }
 }
 
+/// What an error of a send says about the path; nothing if it is a loss like any other. A full socket is one, and on Linux
+/// `EPERM`, which is a firewall's.
+pub(crate) fn send_error(error: &io::Error) -> Option<SendError> {
+    match error.raw_os_error()? {
+        libc::EPIPE | libc::ENOTCONN => Some(SendError::Socket),
+        libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EADDRNOTAVAIL | libc::EACCES => {
+            Some(SendError::Unreachable)
+        }
+        _ => None,
+    }
+}
+
 /// The messages up to the first that would need the kernel to cut it, if it must not be asked to.
 fn without_segments_unless<'a, 'b>(gso: bool, messages: &'a [Outgoing<'b>]) -> &'a [Outgoing<'b>] {
     let end = messages.iter().position(|message| !gso && message.segment_len.is_some());
@@ -238,6 +269,32 @@ mod tests {
         let (second, wanted_was_free) = bound(first.port(), &switches);
         assert!(!wanted_was_free);
         assert_ne!(first.port(), second.port());
+    }
+
+    #[test]
+    fn new_socket_takes_the_port_over_and_shares_it_with_nobody_else() {
+        let switches = Switches::new(Disabled::default());
+        let (old, _) = bound(0, &switches);
+        let binder = Loopback(Mutex::new(0));
+        let new = Underlay::replacing(&old, &binder, &switches).unwrap();
+        assert_eq!(new.port(), old.port());
+        drop(old);
+        let (sender, _) = bound(0, &switches);
+        sender.send_one(local(&new), b"still here").unwrap();
+        assert_eq!(received(&new).len(), 1);
+        assert!(!bound(new.port(), &switches).1, "the port is taken");
+        let shared = Underlay::bind_port(new.port(), &binder, &switches, true);
+        assert_eq!(shared.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn only_errors_about_the_path_or_the_socket_are_told() {
+        let told = |errno| send_error(&io::Error::from_raw_os_error(errno));
+        assert_eq!(told(libc::EHOSTUNREACH), Some(SendError::Unreachable));
+        assert_eq!(told(libc::EPIPE), Some(SendError::Socket));
+        for loss in [libc::EPERM, libc::EAGAIN, libc::ENOBUFS, libc::EMSGSIZE, libc::ECONNREFUSED] {
+            assert_eq!(told(loss), None);
+        }
     }
 
     #[test]

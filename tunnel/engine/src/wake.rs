@@ -104,7 +104,7 @@ mod tests {
         let waker = Waker::new().unwrap();
         let waiter = Waiter::new(&waker).unwrap();
         waker.wake();
-        waker.clone().wake();
+        waker.wake();
         assert_eq!(waiter.wait().unwrap(), Woken { readable: false, called: true });
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         waiter.watch(socket.as_fd()).unwrap();

@@ -7,6 +7,7 @@ use tsrs_base_types::NodePublic;
 use tsrs_tunnel_packet::DropReason;
 use tsrs_tunnel_path::{self as path, Destination};
 use tsrs_tunnel_wireguard as wireguard;
+use tsrs_tunnel_wireguard::wire::{DATA_OVERHEAD, data_receiver};
 
 use super::{ACTIVITY_REFRESH, DataPlane, Event, Transmit};
 use crate::tables::Receiver;
@@ -83,6 +84,14 @@ impl DataPlane {
         if path.is_none() || slot.is_expired() {
             self.shared.outbound.drop_packets(DropReason::NoPath, 1);
             return;
+        }
+        if let Some(len) = datagram.len().checked_sub(DATA_OVERHEAD).filter(|len| *len > 0)
+            && data_receiver(&datagram).is_some()
+        {
+            // A packet that waited for the session; its padding is counted with it.
+            let outbound = &self.shared.outbound;
+            let traffic = if path.direct.is_some() { &outbound.direct } else { &outbound.derp };
+            traffic.add(1, u64::try_from(len).unwrap_or(0));
         }
         if let Some(region) = path.derp_now() {
             let to = Destination::Derp { region, node: peer };

@@ -15,7 +15,7 @@ use tsrs_tunnel_path::Source;
 
 use crate::clock::Clock;
 use crate::metrics::IoCounters;
-use crate::offload::Switches;
+use crate::offload::{Offload, Switches};
 use crate::tun::TunQueue;
 use crate::udp::Underlay;
 use crate::wake::Waker;
@@ -43,6 +43,8 @@ pub(crate) struct Plant {
     /// Replaced when the socket has to be bound anew.
     pub(crate) underlay: ArcSwap<Underlay>,
     pub(crate) switches: Switches,
+    /// What could be switched on: what was on after all probes at the start.
+    offered: Switches,
     pub(crate) counters: IoCounters,
     pub(crate) clock: Clock,
     pub(crate) to_relays: ArrayQueue<Run>,
@@ -70,6 +72,7 @@ impl Plant {
             shared: parts.shared,
             tun: parts.tun,
             underlay: ArcSwap::from_pointee(parts.underlay),
+            offered: parts.switches.clone(),
             switches: parts.switches,
             counters: IoCounters::default(),
             clock: parts.clock,
@@ -92,6 +95,20 @@ impl Plant {
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Switches an offload while the workers run.
+    pub(crate) fn set_offload(&self, offload: Offload, on: bool) {
+        self.switches.set(offload, on && self.offered.is_on(offload));
+        match offload {
+            Offload::TunTso | Offload::TunUso => {
+                if let Err(error) = self.tun.set_offload(&self.switches) {
+                    tracing::warn!(%error, "cannot change the offloads of the TUN");
+                }
+            }
+            Offload::UdpGro => self.underlay.load().set_gro(&self.switches),
+            Offload::TunTcpGro | Offload::TunUdpGro | Offload::UdpGso | Offload::EqualTail => {}
+        }
     }
 
     /// A new socket takes the place of the old one.

@@ -49,7 +49,7 @@ impl Receiver {
                 // Both sources have their turn, so that neither starves the other.
                 more = self.take_relayed();
                 if woken.readable {
-                    more |= self.receive()?;
+                    more |= self.receive();
                 }
             }
         }
@@ -67,7 +67,7 @@ impl Receiver {
     }
 
     /// One batch from the socket. True when there may be more.
-    fn receive(&mut self) -> io::Result<bool> {
+    fn receive(&mut self) -> bool {
         let mut received = [Received::EMPTY; RECEIVE_BATCH];
         let count = {
             let mut slices = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
@@ -93,21 +93,17 @@ impl Receiver {
             self.inbound.open((&routes, &receivers), (index, buffer), layout, Source::Udp(from), now);
         }
         deliver(&mut self.inbound, &self.buffers, plant);
-        Ok(count == RECEIVE_BATCH)
+        count == RECEIVE_BATCH
     }
 
     /// An ICMP error about something that we sent is reported here (`ECONNREFUSED` and the like): it is no failure of the
-    /// socket, which goes on.
-    fn note_error(&self, error: &io::Error) -> io::Result<bool> {
-        match error.kind() {
-            io::ErrorKind::WouldBlock => Ok(false),
-            io::ErrorKind::Interrupted => Ok(true),
-            _ => {
-                tracing::debug!(%error, "receive failed");
-                self.plant.counters.receive_errors.add(1);
-                Ok(false)
-            }
+    /// socket, which goes on. True when it is worth to try again at once.
+    fn note_error(&self, error: &io::Error) -> bool {
+        if error.kind() != io::ErrorKind::WouldBlock && error.kind() != io::ErrorKind::Interrupted {
+            tracing::debug!(%error, "receive failed");
+            self.plant.counters.receive_errors.add(1);
         }
+        error.kind() == io::ErrorKind::Interrupted
     }
 
     /// What relay connections have delivered. True when there was something.

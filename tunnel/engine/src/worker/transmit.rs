@@ -5,17 +5,15 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::errno::Errno;
 use tsrs_tunnel_dataplane::notice::Notice;
 use tsrs_tunnel_dataplane::outbound::{MAX_OPEN_RUNS, Outbound, Run};
 use tsrs_tunnel_packet::DropReason;
-use tsrs_tunnel_path::SendError;
 
 use super::Plant;
 use crate::offload::Offload;
 use crate::sys::mmsg::Outgoing;
 use crate::tun::READ_LEN;
-use crate::udp::SendNote;
+use crate::udp::{SendNote, send_error};
 use crate::wake::{Waiter, wait_writable};
 
 /// Reads of the TUN in one batch at most (performance.md §7 point 2): small packets fill runs slowly.
@@ -132,10 +130,7 @@ fn note_send(plant: &Plant, note: SendNote) {
         SendNote::GsoOff => tracing::warn!("the kernel cannot cut datagrams on this device, UDP GSO is off"),
         SendNote::Refused { to, error } => {
             plant.shared.outbound.drop_packets(DropReason::SendFailed, 1);
-            let error = match error {
-                Errno::EPERM | Errno::EPIPE | Errno::ENOTCONN => SendError::Socket,
-                _ => SendError::Unreachable,
-            };
+            let Some(error) = send_error(&error.into()) else { return };
             // Lost when the machine is busy: the next refusal tells it again.
             plant.shared.notices.push(Notice::SendFailed { to, error });
             plant.shared.notices.flush();
