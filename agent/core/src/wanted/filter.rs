@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use tsrs_control_netmap::Netmap;
 use tsrs_control_tailcfg as wire;
 use tsrs_tunnel_filter::{
-    CapGrant, Filter, FilterRule, LocalNets, NetPortRange, PortRange, admits_any_of, parse_rules,
+    CapGrant, Filter, FilterRule, LocalNets, Match, NetPortRange, PortRange, admits_any_of, parse_rules,
 };
 
 use super::own_addresses;
@@ -30,8 +30,7 @@ impl FilterWanted {
     pub fn new(netmap: &Netmap, shields_up: bool, subnets: &[Ipv4Net]) -> Self {
         let own = own_addresses(netmap.self_node()).into_iter().map(Ipv4Net::from);
         let local = LocalNets::new(own.chain(subnets.iter().copied()));
-        let rules: Vec<FilterRule> = netmap.filter_rules().map(rule).collect();
-        let parsed = parse_rules(&rules);
+        let parsed_rules = parsed_rules(netmap);
         let unsigned: Vec<IpNet> = netmap
             .peers()
             .iter()
@@ -42,11 +41,11 @@ impl FilterWanted {
             let having = netmap.peers().iter().filter(|node| node.has_cap(cap));
             having.flat_map(|node| node.addresses.iter().map(IpNet::addr)).collect()
         };
-        let names_capabilities = parsed.matches.iter().any(|rule| !rule.src_caps.is_empty());
-        let grants = Arc::new(Filter::new(&parsed.matches, local.clone(), &holders));
-        let problem = if admits_any_of(&parsed.matches, &unsigned) {
+        let names_capabilities = parsed_rules.iter().any(|rule| !rule.src_caps.is_empty());
+        let grants = Arc::new(Filter::new(&parsed_rules, local.clone(), &holders));
+        let problem = if admits_any_of(&parsed_rules, &unsigned) {
             Some("it lets in a peer that Tailnet Lock has not signed")
-        } else if !rules.is_empty() && parsed.matches.is_empty() {
+        } else if parsed_rules.is_empty() && netmap.filter_rules().next().is_some() {
             Some("it has rules of an obsolete form, or too many")
         } else {
             None
@@ -58,6 +57,12 @@ impl FilterWanted {
         };
         Self { filter, grants, names_capabilities, problem }
     }
+}
+
+/// The rules of a netmap as they are used; empty also when they cannot be.
+pub fn parsed_rules(netmap: &Netmap) -> Vec<Match> {
+    let rules: Vec<FilterRule> = netmap.filter_rules().map(rule).collect();
+    parse_rules(&rules).matches
 }
 
 fn rule(rule: &wire::FilterRule) -> FilterRule {
