@@ -13,7 +13,7 @@ use tsrs_base_types::time::WireTime;
 use tsrs_base_types::{NodePublic, RegionId, UserId};
 use tsrs_control_netmap::Netmap;
 use tsrs_control_tailcfg::{CapMap, DerpMap, FilterRule, Node, RawMessage, Service};
-use tsrs_tunnel_filter::{CapDst, DstPorts, Filter, Match};
+use tsrs_tunnel_filter::{CapDst, Capabilities, DstPorts, Match};
 
 use crate::agent::Snapshot;
 use crate::wanted::{parsed_rules, shown_dns};
@@ -265,16 +265,17 @@ pub fn whois(snapshot: &Snapshot, addr: WhoIsAddr) -> Option<WhoIs> {
         || UserProfile { id: node.user, ..UserProfile::default() },
         |user| user.as_ref().clone(),
     );
-    let cap_map = snapshot.grants.as_ref().map(|grants| granted(grants, netmap, node)).unwrap_or_default();
+    let granted = snapshot.filter.as_ref().map(|filter| granted(filter.capabilities(), netmap, node));
+    let cap_map = granted.unwrap_or_default();
     Some(WhoIs { node: Some(Box::new(Node::clone(node))), user_profile: Some(user), cap_map })
 }
 
 /// What the rules let a node do with us (data-plane sheet §8.5, capability lookup).
-fn granted(grants: &Filter, netmap: &Netmap, node: &Node) -> CapMap {
+fn granted(grants: &Capabilities, netmap: &Netmap, node: &Node) -> CapMap {
     let mut found: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let own = addresses(netmap.self_node());
     for (src, dst) in addresses(node).into_iter().flat_map(|src| own.iter().map(move |dst| (src, *dst))) {
-        for (name, values) in grants.capabilities().lookup(src, dst) {
+        for (name, values) in grants.lookup(src, dst) {
             let known = found.entry(name).or_default();
             // A grant for both families is one grant.
             known.extend(values.into_iter().filter(|value| !known.contains(value)).collect::<Vec<_>>());
