@@ -139,6 +139,7 @@ impl Connector {
             machine_key: &self.machine_key,
             server_key: &server_key,
             version: self.version,
+            ports: self.server.ports(),
             skip_plain,
         };
         let transport = match dialer.connect(plan.as_deref()).await {
@@ -198,9 +199,15 @@ impl Connector {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "only a failed handshake speaks about the key")]
+/// Whether the server may have refused us because its key is another one: some servers answer a handshake that they
+/// cannot open with an error status, or with nothing.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what fails before the upgrade says nothing about the key"
+)]
 fn concerns_key(error: &Error) -> bool {
     match error {
+        Error::Upgrade { .. } | Error::UpgradeAnswer { .. } => true,
         Error::Handshake { error, .. } => !matches!(error, HandshakeError::Io(_)),
         Error::Attempts(errors) => errors.iter().any(concerns_key),
         _ => false,
@@ -212,7 +219,7 @@ pub(crate) fn broken(error: &hyper::Error) -> Error {
 }
 
 /// An error with its causes, since hyper's own text names only the outermost.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -228,3 +235,6 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,7 @@ pub(crate) struct Dialer<'a> {
     pub(crate) machine_key: &'a MachinePrivate,
     pub(crate) server_key: &'a MachinePublic,
     pub(crate) version: u16,
+    pub(crate) ports: Ports,
     /// Plain HTTP is left out where TLS is possible: a box on the way may have broken the last plain connection
     /// after its upgrade.
     pub(crate) skip_plain: bool,
@@ -92,7 +93,7 @@ impl Dialer<'_> {
 
     /// Plain HTTP, and TLS when that is slow or fails; the first success wins.
     async fn race(&self, addresses: &[Ipv4Addr]) -> Result<Transport, Error> {
-        let Ports { http, https } = self.server.ports();
+        let Ports { http, https } = self.ports;
         match (http.filter(|_| https.is_none() || !self.skip_plain), https) {
             (Some(http), None) => self.plain(http, addresses).await,
             (None, Some(https)) => self.tls(https, addresses).await,
@@ -133,7 +134,7 @@ impl Dialer<'_> {
 
     /// Through a proxy of the operator. The environment's proxies are not used for it.
     async fn through_ace(&self, ace_host: &str, addresses: &[Ipv4Addr]) -> Result<Transport, Error> {
-        let (host, port) = (self.server.host(), self.server.ports().http.unwrap_or(80));
+        let (host, port) = (self.server.host(), self.ports.http.unwrap_or(80));
         let dial = Dial { addresses, proxies: false, ..Dial::new(Scheme::Https, ace_host, 443) };
         let stream = self.net.dial(dial).await?;
         let stream = self.net.tls(stream, ace_host, Verify::Normal).await?;

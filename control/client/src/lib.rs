@@ -36,3 +36,6 @@ pub use error::{Error, ErrorKind};
 pub use event::{Activity, Event, Trouble};
 pub use handle::Handle;
 pub use server::ServerUrl;
+
+#[cfg(test)]
+mod test_server;

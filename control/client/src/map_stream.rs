@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::Body;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tsrs_control_tailcfg::{MapRequest, MapResponse};
 
 use crate::calls::open_map;
-use crate::connection::{Connector, broken};
+use crate::connection::{Connector, chain};
 use crate::error::Error;
 use crate::frames::{Decoded, FrameCutter, KeepAliveCache, decode};
 
@@ -47,6 +47,13 @@ async fn read(
     items: &mpsc::Sender<MapItem>,
 ) -> Result<Never, Error> {
     let mut body = watched(open_map(connector, request)).await?;
+    read_frames(&mut body, items).await
+}
+
+async fn read_frames<B>(body: &mut B, items: &mpsc::Sender<MapItem>) -> Result<Never, Error>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
+{
     let mut cutter = FrameCutter::default();
     let mut keep_alives = KeepAliveCache::default();
     loop {
@@ -63,7 +70,7 @@ async fn read(
                 None => keep_alives.remember(&frame),
             }
         }
-        match watched(next_chunk(&mut body)).await? {
+        match watched(next_chunk(body)).await? {
             Some(chunk) => cutter.push(&chunk),
             None if cutter.is_between_frames() => {
                 return Err(Error::Broken("the server ended the map stream".to_owned()));
@@ -77,9 +84,12 @@ async fn watched<T>(step: impl Future<Output = Result<T, Error>>) -> Result<T, E
     timeout(WATCHDOG, step).await.unwrap_or(Err(Error::Timeout { what: WHAT, after: WATCHDOG }))
 }
 
-async fn next_chunk(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+async fn next_chunk<B>(body: &mut B) -> Result<Option<Bytes>, Error>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
+{
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() {
+        if let Ok(data) = frame.map_err(|error| Error::Broken(chain(&error)))?.into_data() {
             return Ok(Some(data));
         }
     }
@@ -106,3 +116,6 @@ fn parse(frame: &Bytes) -> Result<Option<Box<MapResponse>>, Error> {
 fn garbage(error: &dyn std::error::Error) -> Error {
     Error::Garbage { what: WHAT, reason: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,7 +73,7 @@ pub enum DnsOwner {
     Other(ForeignManager),
 }
 
-/// Programs that own `/etc/resolv.conf` on some hosts and that the agent leaves alone.
+/// Programs that own `/etc/resolv.conf` on some hosts and whose file the agent leaves alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ForeignManager {
     /// NetworkManager writes the file itself.
@@ -82,9 +82,13 @@ pub enum ForeignManager {
     Resolvconf,
     /// systemd-resolved's file, but the service does not answer.
     ResolvedNotRunning,
-    /// The macOS dynamic store.
-    DynamicStore,
-    /// Some other program that signed the file.
+    /// systemd-resolved's file, but programs ask the servers in it without going through the service.
+    ResolvedBypassed,
+    /// tailscaled's file.
+    Tailscaled,
+    /// Another instance of the agent.
+    OtherInstance,
+    /// Some other program.
     Unknown,
 }
 

@@ -40,6 +40,12 @@ impl PlatformError {
         self
     }
 
+    /// Adds what helps, if this is the kind of the cause.
+    #[must_use]
+    pub fn with_next_if(self, kind: io::ErrorKind, next: impl Into<String>) -> Self {
+        if self.kind() == kind { self.with_next(next) } else { self }
+    }
+
     /// The kind of the cause: `PermissionDenied`, `AlreadyExists`, `NotFound` and so on.
     pub fn kind(&self) -> io::ErrorKind {
         self.cause.kind()

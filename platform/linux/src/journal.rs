@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -55,7 +55,7 @@ pub(crate) struct RouterEntry {
 impl Journal {
     /// Opens the journal in a state directory, which must exist.
     ///
-    /// A file that cannot be understood is an error and stays as it is; [`crate::cleanup`] undoes what it can
+    /// A file that cannot be understood is an error and stays as it is; [`crate::cleanup()`] undoes what it can
     /// recognise without it and moves it aside.
     pub fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(FILE_NAME);
@@ -136,6 +136,8 @@ pub(crate) fn write_durably(path: &Path, content: &[u8], mode: u32) -> io::Resul
         // A leftover of a crash in this very place may have other permissions.
         let _ = fs::remove_file(&temporary);
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        // Whatever the umask is.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -148,8 +150,6 @@ pub(crate) fn write_durably(path: &Path, content: &[u8], mode: u32) -> io::Resul
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::testing::isolated;
 
@@ -192,7 +192,6 @@ mod tests {
     #[test]
     fn a_full_disk_leaves_the_old_journal() {
         isolated(|| {
-            let none = None::<&Path>;
             let directory = Path::new("/run/small");
             fs::create_dir(directory).unwrap();
             let options = Some("size=64k");
@@ -205,7 +204,6 @@ mod tests {
             other.tun = "x".repeat(5000);
             assert!(journal.update(|entries| entries.router = Some(other)).is_err());
             assert_eq!(Journal::open(directory).unwrap().entries().router, Some(entry()));
-            assert_eq!(none, None);
         });
     }
 }

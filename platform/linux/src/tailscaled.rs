@@ -101,6 +101,7 @@ fn process_name(directory: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::process::{Child, Command, Stdio};
 
     use super::*;
@@ -116,8 +117,11 @@ mod tests {
                 fs::copy("/bin/sh", path).unwrap();
             }
             let mut command = Command::new(path);
-            command.args(["-c", "read line"]).args(arguments).stdin(Stdio::piped());
-            Self(command.spawn().unwrap())
+            command.args(["-c", "echo up; read line"]).args(arguments);
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut up = [0; 3];
+            child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+            Self(child)
         }
 
         fn pid(&self) -> i32 {

@@ -98,14 +98,11 @@ fn check_name(name: &str) -> io::Result<()> {
 }
 
 fn explain(error: PlatformError) -> PlatformError {
-    let next = match error.kind() {
-        io::ErrorKind::PermissionDenied => "run as root, or give the agent CAP_NET_ADMIN",
-        io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists => {
-            "stop the program that owns the device, or choose another name with --tun"
-        }
-        _ => return error,
-    };
-    error.with_next(next)
+    let taken = "stop the program that owns the device, or choose another name with --tun";
+    error
+        .with_next_if(io::ErrorKind::PermissionDenied, "run as root, or give the agent CAP_NET_ADMIN")
+        .with_next_if(io::ErrorKind::ResourceBusy, taken)
+        .with_next_if(io::ErrorKind::AlreadyExists, taken)
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ async fn both_sides_agree_and_bytes_go_both_ways() {
         let (mut client, far, split) = pair(buffer).await;
         let mut server = NoiseStream::new(far, &split.responder_to_initiator, &split.initiator_to_responder);
         let sent: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
-        let sent = if buffer == 1 { &sent[..20_000] } else { &sent[..] };
+        let sent = if buffer < 10 { &sent[..20_000] } else { &sent[..] };
         let echo = async {
             let mut got = vec![0; sent.len()];
             server.read_exact(&mut got).await.unwrap();

@@ -2,7 +2,7 @@
 //!
 //! All numbers in attributes are in network byte order.
 
-use crate::netlink::{Message, attr_string, attrs, split_at_attrs};
+use crate::netlink::{Message, attr_string, split_at_attrs};
 
 /// Number of nf_tables among the netfilter subsystems.
 const SUBSYSTEM: u16 = 10;

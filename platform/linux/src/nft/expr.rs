@@ -62,22 +62,22 @@ impl Rule {
     }
 
     /// The packet came in through this interface.
-    pub(super) fn from_interface(self, name: &str) -> Self {
+    pub(super) fn input(self, name: &str) -> Self {
         self.meta(META_IN_NAME).compare(Compare::Equal, &padded(name))
     }
 
     /// The packet did not come in through this interface.
-    pub(super) fn not_from_interface(self, name: &str) -> Self {
+    pub(super) fn not_input(self, name: &str) -> Self {
         self.meta(META_IN_NAME).compare(Compare::NotEqual, &padded(name))
     }
 
     /// The packet goes out through this interface.
-    pub(super) fn to_interface(self, name: &str) -> Self {
+    pub(super) fn output(self, name: &str) -> Self {
         self.meta(META_OUT_NAME).compare(Compare::Equal, &padded(name))
     }
 
     /// The packet does not go out through this interface.
-    pub(super) fn not_to_interface(self, name: &str) -> Self {
+    pub(super) fn not_output(self, name: &str) -> Self {
         self.meta(META_OUT_NAME).compare(Compare::NotEqual, &padded(name))
     }
 

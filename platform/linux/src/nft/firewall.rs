@@ -1,7 +1,5 @@
 //! Applies table and foreign rules to the kernel.
 
-use std::io;
-
 use tsrs_platform_api::Instance;
 
 use crate::netlink::{Message, NetlinkError, Socket};
@@ -13,26 +11,27 @@ use crate::nft::table::{self, Wanted};
 #[derive(Debug)]
 pub(crate) struct Firewall {
     instance: Instance,
-    socket: Socket,
+    /// Opened when it is first needed: a kernel without nf_tables is no reason to fail before.
+    socket: Option<Socket>,
     applied: Option<Wanted>,
 }
 
 impl Firewall {
     /// A firewall that has applied nothing yet.
-    pub(crate) fn new(instance: Instance) -> io::Result<Self> {
-        Ok(Self { instance, socket: Socket::netfilter()?, applied: None })
+    pub(crate) fn new(instance: Instance) -> Self {
+        Self { instance, socket: None, applied: None }
     }
 
     /// Number by which notifications name this firewall as their cause.
-    pub(crate) fn port(&self) -> u32 {
-        self.socket.port()
+    pub(crate) fn port(&self) -> Option<u32> {
+        self.socket.as_ref().map(Socket::port)
     }
 
     /// Makes our table equal to `wanted`, or removes it.
     pub(crate) fn apply(&mut self, wanted: Option<&Wanted>) -> Result<(), NetlinkError> {
         let messages = match (wanted, &self.applied) {
             (None, None) => return Ok(()),
-            (None, Some(_)) => return self.remove_table(),
+            (None, Some(_)) => return self.remove_table().map(drop),
             (Some(wanted), Some(applied)) if wanted.shape == applied.shape => {
                 wanted.update(&applied.elements, self.instance)
             }
@@ -50,19 +49,20 @@ impl Firewall {
         self.applied = None;
     }
 
-    /// Removes our table, whoever made it.
-    pub(crate) fn remove_table(&mut self) -> Result<(), NetlinkError> {
+    /// Removes our table, whoever made it, and says whether there was one.
+    pub(crate) fn remove_table(&mut self) -> Result<bool, NetlinkError> {
         self.applied = None;
         match self.transaction(table::remove(self.instance)) {
-            Err(NetlinkError { errno: libc::ENOENT, .. }) => Ok(()),
-            other => other,
+            Err(NetlinkError { errno: libc::ENOENT, .. }) => Ok(false),
+            outcome => outcome.map(|()| true),
         }
     }
 
     /// Sees to it that each foreign base chain with policy drop has our rule; gives the chains that refused it.
     pub(crate) fn divert(&mut self) -> Result<Vec<String>, NetlinkError> {
-        let present = foreign::tagged_rules(&mut self.socket, &tag(self.instance))?;
-        let chains = foreign::dropping_chains(&mut self.socket)?;
+        let tag = tag(self.instance);
+        let present = foreign::tagged_rules(self.socket()?, &tag)?;
+        let chains = foreign::dropping_chains(self.socket()?)?;
         let mut refused = Vec::new();
         for chain in chains.iter().filter(|chain| !present.iter().any(|rule| rule.is_in(chain))) {
             // One by one: a table that its owner has locked must not keep the rule out of the others.
@@ -73,10 +73,11 @@ impl Firewall {
         Ok(refused)
     }
 
-    /// Removes our rule from all foreign chains.
-    pub(crate) fn undivert(&mut self) -> Result<(), NetlinkError> {
-        let present = foreign::tagged_rules(&mut self.socket, &tag(self.instance))?;
-        let mut outcome = Ok(());
+    /// Removes our rule from all foreign chains, and says from how many.
+    pub(crate) fn undivert(&mut self) -> Result<usize, NetlinkError> {
+        let tag = tag(self.instance);
+        let present = foreign::tagged_rules(self.socket()?, &tag)?;
+        let mut outcome = Ok(present.len());
         for rule in present {
             match self.transaction(vec![rule.remove()]) {
                 // Somebody was faster.
@@ -88,16 +89,24 @@ impl Firewall {
     }
 
     fn transaction(&mut self, messages: Vec<Message>) -> Result<(), NetlinkError> {
-        let outcome = self.socket.transaction(abi::transaction(messages));
+        let outcome = self.socket()?.transaction(abi::transaction(messages));
         if outcome.is_err() {
             // Confirmations of the refused transaction may still be queued.
-            let applied = self.applied.take();
-            *self = Self::new(self.instance).map_err(|error| NetlinkError {
-                errno: error.raw_os_error().unwrap_or(libc::EIO),
-                text: "reopen the netlink socket".to_owned(),
-            })?;
-            self.applied = applied;
+            self.socket = None;
         }
         outcome
+    }
+
+    fn socket(&mut self) -> Result<&mut Socket, NetlinkError> {
+        match &mut self.socket {
+            Some(socket) => Ok(socket),
+            empty => {
+                let opened = Socket::netfilter().map_err(|error| NetlinkError {
+                    errno: error.raw_os_error().unwrap_or(libc::EIO),
+                    text: "open a netfilter socket".to_owned(),
+                })?;
+                Ok(empty.insert(opened))
+            }
+        }
     }
 }

@@ -238,7 +238,7 @@ impl Table {
 
         if shape.drop_spoofed {
             let rule = Rule::new("a peer's address, but not from the tunnel");
-            add("prerouting", rule.not_from_interface(tun).source_in(PEERS).goto("spoofed"));
+            add("prerouting", rule.not_input(tun).source_in(PEERS).goto("spoofed"));
         }
         if let Some(port) = shape.udp_port {
             add("spoofed", Rule::new("WireGuard authenticates by itself").udp_to_port(port).accept());
@@ -246,19 +246,19 @@ impl Table {
         add("spoofed", Rule::new("flows that were there before").established().accept());
         add("spoofed", Rule::new("spoofed").counter().drop());
 
-        add("input", approve(Rule::new("the tunnel has its own filter").from_interface(tun)));
+        add("input", approve(Rule::new("the tunnel has its own filter").input(tun)));
         if let Some(port) = shape.udp_port {
             add("input", approve(Rule::new("WireGuard").udp_to_port(port)));
         }
 
         let clamp = |rule: Rule| rule.tcp_syn().clamp_segment(segment);
-        add("forward", clamp(Rule::new("segments that fit the tunnel").from_interface(tun)));
-        add("forward", clamp(Rule::new("segments that fit the tunnel").to_interface(tun)));
-        add("forward", Rule::new("out of the tunnel").from_interface(tun).goto("from-tunnel"));
-        add("forward", Rule::new("into the tunnel").to_interface(tun).goto("to-tunnel"));
+        add("forward", clamp(Rule::new("segments that fit the tunnel").input(tun)));
+        add("forward", clamp(Rule::new("segments that fit the tunnel").output(tun)));
+        add("forward", Rule::new("out of the tunnel").input(tun).goto("from-tunnel"));
+        add("forward", Rule::new("into the tunnel").output(tun).goto("to-tunnel"));
 
         let hairpin = Rule::new("peers reach each other by themselves");
-        add("from-tunnel", hairpin.to_interface(tun).counter().drop());
+        add("from-tunnel", hairpin.output(tun).counter().drop());
         add("from-tunnel", approve(Rule::new("advertised subnets").destination_in(SUBNETS)));
         let link = Rule::new("neighbours on advertised public links");
         add("from-tunnel", approve(link.destination_in(LINKS).next_hop_in(LINKS)));
@@ -273,7 +273,7 @@ impl Table {
 
         if shape.snat {
             let rule = Rule::new("subnet hosts answer to this host");
-            let approved = rule.not_to_interface(tun).marked(self.marks.forward, Marks::MASK);
+            let approved = rule.not_output(tun).marked(self.marks.forward, Marks::MASK);
             add("postrouting", approved.masquerade());
         }
     }

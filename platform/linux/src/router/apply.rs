@@ -48,16 +48,16 @@ impl Applier {
             tun_index,
             found_mtu: link.mtu,
             socket,
-            firewall: Firewall::new(instance)?,
+            firewall: Firewall::new(instance),
             applied: Model::default(),
             wanted: Model::default(),
             refused: Vec::new(),
         })
     }
 
-    /// Ports by which notifications name this applier as their cause: routes, firewall.
-    pub(super) fn ports(&self) -> [u32; 2] {
-        [self.socket.port(), self.firewall.port()]
+    /// Whether a notification names this applier as its cause, by its port.
+    pub(super) fn caused(&self, port: u32) -> bool {
+        port == self.socket.port() || Some(port) == self.firewall.port()
     }
 
     pub(super) fn instance(&self) -> Instance {
@@ -326,11 +326,8 @@ fn legacy_filter_in_use() -> bool {
 }
 
 fn failed(what: &str, error: NetlinkError) -> PlatformError {
-    let error = PlatformError::new(what, error.into());
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => error.with_next("run as root, or give the agent CAP_NET_ADMIN"),
-        _ => error,
-    }
+    PlatformError::new(what, error.into())
+        .with_next_if(io::ErrorKind::PermissionDenied, "run as root, or give the agent CAP_NET_ADMIN")
 }
 
 /// The first error of several steps; the others are logged.

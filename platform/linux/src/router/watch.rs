@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tsrs_platform_api::{EventSink, PlatformEvent, RouterEvent};
 
-use crate::netlink::{Event, Subscription, attr_u32, attrs, split_at_attrs};
+use crate::budget::Budget;
+use crate::netlink::{Event, Subscription};
 use crate::nft;
 use crate::router::apply::Applier;
-use crate::router::budget::Budget;
 use crate::rtnl::{Address, Link, Route, Rule, group, kind};
 use crate::stop::{Stop, StopHandle};
 
@@ -36,7 +36,11 @@ impl Watcher {
             applier,
             sink,
             routes: Subscription::route(groups)?,
-            firewall: Subscription::netfilter()?,
+            firewall: Subscription::netfilter()
+                .inspect_err(
+                    |error| tracing::warn!(%error, "foreign changes of the firewall are not noticed"),
+                )
+                .ok(),
             budget: Budget::new(Instant::now()),
             pending: Pending::default(),
             contested: false,
@@ -51,7 +55,8 @@ struct Watch {
     applier: Arc<Mutex<Applier>>,
     sink: EventSink,
     routes: Subscription,
-    firewall: Subscription,
+    /// `None` on a kernel without nf_tables.
+    firewall: Option<Subscription>,
     budget: Budget,
     pending: Pending,
     /// Whether the caller was told that another program keeps interfering.
@@ -89,11 +94,9 @@ impl Watch {
             // One millisecond more, so that rounding down does not make this spin.
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
-        let mut fds = [
-            PollFd::new(self.routes.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.firewall.as_fd(), PollFlags::POLLIN),
-            PollFd::new(stop.as_fd(), PollFlags::POLLIN),
-        ];
+        let firewall_fd = self.firewall.as_ref().map_or(stop.as_fd(), AsFd::as_fd);
+        let mut fds =
+            [self.routes.as_fd(), firewall_fd, stop.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -111,9 +114,9 @@ impl Watch {
                 self.pending.due.get_or_insert_with(|| Instant::now() + SETTLE);
             }
         }
-        if firewall {
+        if let Some(subscription) = self.firewall.as_mut().filter(|_| firewall) {
             let mut damaged = false;
-            self.firewall.drain(|event| damaged |= may_damage_firewall(&applier, event))?;
+            subscription.drain(|event| damaged |= may_damage_firewall(&applier, event))?;
             if damaged {
                 self.pending.firewall_touched = true;
                 self.pending.due.get_or_insert_with(|| Instant::now() + SETTLE);
@@ -167,7 +170,7 @@ impl Watch {
 /// Whether an event can mean that something of ours is gone from links, addresses, routes or rules.
 fn may_damage_routes(applier: &Applier, event: Event<'_>) -> bool {
     let Event::Message { kind, port, payload } = event else { return true };
-    if applier.ports().contains(&port) {
+    if applier.caused(port) {
         return false;
     }
     let tun = applier.tun_index();
@@ -187,7 +190,7 @@ fn may_damage_firewall(applier: &Applier, event: Event<'_>) -> bool {
     match event {
         Event::Lost => true,
         Event::Message { kind, port, payload } => {
-            !applier.ports().contains(&port) && nft::is_relevant(kind, payload, applier.instance())
+            !applier.caused(port) && nft::is_relevant(kind, payload, applier.instance())
         }
     }
 }

@@ -8,7 +8,7 @@ mod rule;
 pub(crate) use address::{Address, add_host, addresses, remove_host};
 pub(crate) use link::{Link, LinkChange, link, link_by_name, links, set_link};
 pub(crate) use route::{ROUTE_PROTOCOL, Route, RouteKind, routes};
-pub(crate) use rule::{Rule, RuleAction, rules};
+pub(crate) use rule::{Rule, rules};
 
 /// `AF_INET`.
 const IPV4: u8 = 2;
