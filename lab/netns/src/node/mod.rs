@@ -1,9 +1,11 @@
-//! What runs on hosts: our agent, the real `tailscaled`, headscale.
+//! What runs on hosts: our agent, the real `tailscaled`, headscale, wireguard-go.
 
 mod agent;
 mod headscale;
 mod tailscaled;
+mod wireguard_go;
 
 pub use agent::{Agent, UpArgs, agent_binary};
 pub use headscale::{Headscale, HeadscaleKey, HeadscaleNode};
 pub use tailscaled::{Tailscaled, TailscaledOptions};
+pub use wireguard_go::{WireguardGo, WireguardPeer};
