@@ -299,6 +299,11 @@ impl DataPlane {
         })
     }
 
+    /// All peers with what there is to say about them.
+    pub fn peer_statuses(&self, now: Instant) -> Vec<(NodePublic, PeerStatus)> {
+        self.peers.keys().filter_map(|key| Some((*key, self.peer_status(key, now)?))).collect()
+    }
+
     /// Number of peers.
     pub fn peer_count(&self) -> usize {
         self.peers.len()
