@@ -83,7 +83,7 @@ fn keys(net: &Net, control: &LabControl) {
 fn unreachable_servers(net: &Net, control: &LabControl) {
     let c = daemon(net, "c", &[]);
     let said = up_refused(&c, "https://nowhere.lab.test", "tskey-auth-x");
-    assert_names(&said, &["nowhere.lab.test", "does not exist", "--login-server"]);
+    assert_names(&said, &["nowhere.lab.test", "does not exist", "check its spelling", "--login-server"]);
     let closed = format!("https://{}:4444", net.server_addresses()[0]);
     assert_names(&up_refused(&c, &closed, "tskey-auth-x"), &["203.0.113.1:4444", "refused", "--login-server"]);
     let said = up_refused(&c, "ftp://nowhere", "tskey-auth-x");
@@ -136,7 +136,7 @@ fn broken_servers(net: &Net) {
         (FaultTarget::Upgrade, garbage(), &["/ts2021", "200", "reverse proxy"]),
         (FaultTarget::Register, status(401), &["401", "out of order"]),
         (FaultTarget::Register, status(404), &["404"]),
-        (FaultTarget::Register, status(429), &["try again"]),
+        (FaultTarget::Register, status(429), &["429", "try again"]),
         (FaultTarget::Register, status(503), &["503", "out of order"]),
         (FaultTarget::Register, garbage(), &["cannot be understood"]),
     ];
