@@ -79,6 +79,7 @@ impl<R: CryptoRngCore> Agent<R> {
         let profile = self.state.profiles.current();
         let wants = profile.prefs.want_running && !profile.prefs.logged_out;
         let has_key = profile.login.node_key.is_some();
+        self.login.pair_until = None;
         if wants || auth_key.is_some() {
             self.login.error = None;
             if has_key && !expired {
