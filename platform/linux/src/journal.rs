@@ -96,11 +96,8 @@ impl Journal {
         let path = inner.directory.join(FILE_NAME);
         let is_empty = Entries { version: VERSION, ..Entries::default() } == entries;
         // To be rid of a journal needs no room, so that a full disk keeps nothing from being given back.
-        let written = if is_empty {
-            remove(&inner.directory, &path)
-        } else {
-            write(&inner.directory, &path, &entries)
-        };
+        let written =
+            if is_empty { remove(&inner.directory, &path) } else { write(&inner.directory, &path, &entries) };
         written.map_err(|cause| {
             PlatformError::new(format!("write {}", path.display()), cause)
                 .with_next("nothing was changed, because it could not be undone after a crash; make room or check the permissions of the state directory")

@@ -32,7 +32,8 @@ mod tests {
 
     #[test]
     fn the_effective_set_is_read_and_nothing_else() {
-        let status = "Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t0000000000001000\nCapBnd:\t0000000000000000\n";
+        let status =
+            "Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t0000000000001000\nCapBnd:\t0000000000000000\n";
         assert_eq!(effective(status), Some(NET_ADMIN));
         assert_eq!(effective("CapPrm:\t000001ffffffffff\n"), None);
         assert_eq!(effective("CapEff:\tnonsense\n"), None);

@@ -67,7 +67,10 @@ impl Api {
 
 fn not_written(dir: &Path, error: &dyn std::fmt::Display) -> Answer {
     let dir = dir.display();
-    Answer::text(500, &format!("the report was not written to {dir}: {error}; make room there, then ask again"))
+    Answer::text(
+        500,
+        &format!("the report was not written to {dir}: {error}; make room there, then ask again"),
+    )
 }
 
 /// Removes the oldest bundles, so that no more than [`MAX_BUNDLES`] are there after the next.

@@ -68,6 +68,19 @@ fn control_gone() {
     control.rename(control.node("b").unwrap().id, "renamed").unwrap();
     wait::until("the news", SOON, || peer_named(&a, "renamed.lab.test.").then_some(())).unwrap();
 
+    // The stream is refused in every way, then answered with nonsense: each costs a try.
+    for code in [401, 429, 500, 503] {
+        let refuse = FaultAction::Status { code, retry_after: Some(1), body: "out of order".to_owned() };
+        control.faults().add_times(FaultTarget::MapStream, refuse, 1);
+    }
+    control.faults().add_times(FaultTarget::MapStream, FaultAction::Garbage(vec![0xff; 300]), 1);
+    control.cut_connections();
+    wait_online(&a, false);
+    wait_online(&a, true);
+    control.faults().clear();
+    wait_state(&a, "Running");
+    net.host("a").wait_ping(address, SOON).unwrap();
+
     // Bytes that are no map message end the stream, not the agent.
     let id = control.node("a").unwrap().id;
     control.inject_raw(id, vec![0xff; 64]);

@@ -17,7 +17,11 @@ fn host_state(host: &Host) -> Vec<(String, String)> {
         &["ip", "-brief", "link"],
         &["nft", "-s", "list", "ruleset"],
         &["find", "/etc", "-newer", "/etc/hostname", "-type", "f"],
-        &["sh", "-c", "grep -H . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/*_filter /proc/sys/net/ipv4/conf/*/src_valid_mark"],
+        &[
+            "sh",
+            "-c",
+            "grep -H . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/*_filter /proc/sys/net/ipv4/conf/*/src_valid_mark",
+        ],
     ];
     let run = |words: &&[&str]| (words.join(" "), host.run(words[0], &words[1..]).unwrap());
     let mut state: Vec<_> = said.iter().map(run).collect();
@@ -96,6 +100,18 @@ fn what_a_killed_agent_leaves_is_undone_to_the_letter() {
         assert_same(&before, host, "after `cleanup`");
         let said = String::from_utf8(host.output(agent_command(host, &["cleanup"])).unwrap().stdout).unwrap();
         assert_names(&said, &["nothing to undo"]);
+
+        // The journal itself is damaged: it is kept and named, and what can be recognised without it is undone.
+        let agent = daemon(&net, name, &[]);
+        wait_state(&agent, "Running");
+        agent.process().signal(Signal::SIGKILL).unwrap();
+        drop(agent);
+        host.write("/var/lib/tsrs-agent/journal.json", "{\"version\":1,").unwrap();
+        let agent = daemon(&net, name, &[]);
+        wait_state(&agent, "Running");
+        assert_names(&agent.process().log(), &["damaged journal, kept as /var/lib/tsrs-agent/"]);
+        assert!(agent.process().stop().unwrap().success());
+        assert_same(&before, host, "after a damaged journal");
     };
     at_once(&[&|| scenario("a", true), &|| scenario("b", false)]);
 }
