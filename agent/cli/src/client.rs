@@ -130,7 +130,7 @@ impl Client {
         let mut request = Request::builder().method(method).uri(format!("{PATH_PREFIX}{path}"));
         if let Some(all) = request.headers_mut() {
             all.extend(headers);
-            all.insert(http::header::HOST, http::HeaderValue::from_static(HOST));
+            all.insert(http::header::HOST, HeaderValue::from_static(HOST));
         }
         let request = request
             .body(Full::new(Bytes::from(body)))
