@@ -3,11 +3,13 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tsrs_base_types::NodePublic;
 use tsrs_control_client::{ServerUrl, fuzzing};
 use tsrs_control_netmap::{Session, read_cache, write_cache};
 use tsrs_control_tailcfg::{
-    EarlyNoise, MapRequest, MapResponse, OverTlsPublicKeyResponse, PingRequest, QueryFeatureResponse,
-    RegisterRequest, RegisterResponse, SetDnsResponse, TokenResponse, WebClientAuthResponse,
+    EarlyNoise, FilterRule, MapRequest, MapResponse, OverTlsPublicKeyResponse, PingRequest,
+    QueryFeatureResponse, RawMessage, RegisterRequest, RegisterResponse, SetDnsResponse, TokenResponse,
+    WebClientAuthResponse,
 };
 
 use crate::input::{Connection, Input, run};
@@ -74,6 +76,12 @@ pub fn replies(data: &[u8]) {
     reads_back::<SetDnsResponse>(data);
     reads_back::<TokenResponse>(data);
     reads_back::<WebClientAuthResponse>(data);
+    if let Ok(raw) = serde_json::from_slice::<RawMessage>(data) {
+        let _ = raw.read::<FilterRule>();
+    }
+    if let Some(key) = NodePublic::from_binary(data) {
+        assert_eq!(NodePublic::from_binary(&key.to_binary()), Some(key));
+    }
     let _ = Input::new(data).text().parse::<ServerUrl>();
 }
 
