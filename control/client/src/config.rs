@@ -47,7 +47,7 @@ pub struct NodeKeys {
 /// What the server is told about this node. A change is sent as soon as the server can be reached.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LocalState {
-    /// The host. Its `net_info` is ignored in favour of the one here.
+    /// The host, named truthfully; tags go into `request_tags`. Its `net_info` is ignored in favour of the one here.
     pub hostinfo: Hostinfo,
     /// The network around the host; a change of latencies alone is not sent.
     pub net_info: Option<NetInfo>,

@@ -189,10 +189,13 @@ impl Driver {
                 }
                 self.events.push_back(event);
             }
-            // A logout without a key makes no call.
+            // Without a key there is no call.
             match self.expire.take() {
-                Some(Expiring { call: None, done, .. }) => {
-                    let _ = done.send(Ok(()));
+                Some(Expiring { expiry, call: None, done }) => {
+                    let _ = done.send(match expiry {
+                        Expiry::Logout => Ok(()),
+                        Expiry::At(_) => Err(Error::Request("log in first".to_owned())),
+                    });
                 }
                 waiting => {
                     self.expire = waiting;
@@ -242,11 +245,7 @@ impl Driver {
         let has_events = !self.events.is_empty();
         let machine_due = self.machine.poll_timeout(at);
         // Peers whose keys expire; later, when the owner is behind.
-        let session_due = self
-            .session
-            .poll_timeout()
-            .filter(|_| !has_events)
-            .map(|due| at.mono + Duration::try_from(due.duration_since(at.wall)).unwrap_or_default());
+        let session_due = self.session.poll_timeout().filter(|_| !has_events).and_then(|due| at.until(due));
         let map_sleeps = self.map_sleeps_until.filter(|until| *until > at.mono);
         let due = [machine_due, session_due, map_sleeps].into_iter().flatten().min();
         let reads_map = !has_events && map_sleeps.is_none();

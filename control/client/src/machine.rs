@@ -25,6 +25,14 @@ pub(crate) struct Now {
     pub(crate) wall: Timestamp,
 }
 
+impl Now {
+    /// The moment at which the wall clock will show `time`, as long as nobody sets it; `None` if that is too far off to
+    /// matter.
+    pub(crate) fn until(self, time: Timestamp) -> Option<Instant> {
+        self.mono.checked_add(Duration::try_from(time.duration_since(self.wall)).unwrap_or(Duration::ZERO))
+    }
+}
+
 /// What the driver is to do. Opening and closing come in pairs: nothing is opened that is open.
 #[derive(Debug)]
 pub(crate) enum Action {
@@ -117,9 +125,7 @@ impl<R: CryptoRngCore> Machine<R> {
 
     /// When [`Machine::handle_timeout`] is due.
     pub(crate) fn poll_timeout(&self, now: Now) -> Option<Instant> {
-        let expiry = self.key_expiry.filter(|_| !self.key_expired).map(|expiry| {
-            now.mono + Duration::try_from(expiry.duration_since(now.wall)).unwrap_or(Duration::ZERO)
-        });
+        let expiry = self.key_expiry.filter(|_| !self.key_expired).and_then(|expiry| now.until(expiry));
         if self.paused {
             return expiry;
         }
@@ -170,7 +176,7 @@ impl<R: CryptoRngCore> Machine<R> {
         }
         match self.login.expiry_request(expiry, &self.local.wire_hostinfo()) {
             Some(request) => self.actions.push_back(Action::Expire(Box::new(request))),
-            // There is nothing to expire, which is what was wanted.
+            // Without a key we are logged out already.
             None => self.handle_expiry_done(expiry, true, now),
         }
     }

@@ -70,14 +70,19 @@ pub struct Faults {
 }
 
 impl Faults {
+    /// Switches a fault on, as it is written.
+    pub fn push(&self, fault: Fault) {
+        lock(&self.list).push(fault);
+    }
+
     /// Switches a fault on.
     pub fn add(&self, target: FaultTarget, action: FaultAction) {
-        lock(&self.list).push(Fault { target, action, times: None });
+        self.push(Fault { target, action, times: None });
     }
 
     /// Switches a fault on for so many requests.
     pub fn add_times(&self, target: FaultTarget, action: FaultAction, times: u32) {
-        lock(&self.list).push(Fault { target, action, times: Some(times) });
+        self.push(Fault { target, action, times: Some(times) });
     }
 
     /// Switches everything off.

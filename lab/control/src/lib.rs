@@ -10,6 +10,7 @@
 //! no SSH policy, no certificates; those calls are answered as headscale answers them.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 mod config;
 mod derp;
 mod dns;
@@ -27,6 +28,9 @@ mod stun;
 mod sync;
 mod tailnet;
 mod tls;
+
+#[cfg(test)]
+mod wire_tests;
 
 pub use config::{DerpTrust, LabConfig, RegionConfig, ThreadHook};
 pub use derp::DerpStats;

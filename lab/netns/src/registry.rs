@@ -165,14 +165,13 @@ impl Made {
     fn write(&self) {
         let path = journal_of(self.owner);
         let empty = self.processes.is_empty() && self.namespaces.is_empty() && self.folders.is_empty();
-        let result = if empty {
-            fs::remove_file(&path).or_else(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            })
-        } else {
-            fs::create_dir_all(JOURNALS).and_then(|()| fs::write(&path, serde_json::to_vec(self)?))
-        };
+        if empty {
+            // Neither file nor folder need be there; the folder stays while other processes have theirs in it.
+            let _ = fs::remove_file(&path);
+            let _ = fs::remove_dir(JOURNALS);
+            return;
+        }
+        let result = fs::create_dir_all(JOURNALS).and_then(|()| fs::write(&path, serde_json::to_vec(self)?));
         if let Err(error) = result {
             tracing::warn!(%error, "lab journal not written");
         }

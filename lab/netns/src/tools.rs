@@ -1,10 +1,13 @@
 //! Finding the programs of others that tests run against, and saying loudly when one is missing.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Folder that is searched for `tailscaled` and `tailscale` before `PATH`.
 const TAILSCALE_FOLDER: &str = "TSRS_TAILSCALED_DIR";
+/// File that collects the tests skipped by all test programs of a run.
+const SKIP_LOG: &str = "TSRS_SKIP_LOG";
 
 static SKIPPED: AtomicUsize = AtomicUsize::new(0);
 
@@ -30,11 +33,16 @@ pub fn find_all(test: &str, programs: &[&str]) -> Option<Vec<PathBuf>> {
     None
 }
 
-/// Counts a test that cannot run here, and says so past the test runner's capture.
+/// Counts a test that cannot run here, and says so past the test runner's capture and in the file that collects them.
 pub fn skip(test: &str, reason: &str) {
     let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
     let line = format!("SKIPPED ({count}): {test}: {reason}\n");
-    use std::io::Write as _;
+    if let Some(path) = std::env::var_os(SKIP_LOG)
+        && let Ok(mut log) = std::fs::File::options().create(true).append(true).open(path)
+    {
+        // The line below is said in any case.
+        let _ = log.write_all(format!("{test}: {reason}\n").as_bytes());
+    }
     // Written to the descriptor itself: the runner captures only what goes through the print macros.
     let _ = std::io::stderr().write_all(line.as_bytes());
 }

@@ -2,6 +2,7 @@
 //!
 //! Needs root. `tailscaled` and `tailscale` are looked for in `TSRS_TAILSCALED_DIR` and on `PATH`, `headscale` on
 //! `PATH`; tests without their programs are skipped, loudly. `TSRS_LOG` shows the servers' logs.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail as the tests do")]
 
 #[path = "lab/cleanup.rs"]
 mod cleanup;

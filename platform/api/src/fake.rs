@@ -57,15 +57,15 @@ impl FakeRouter {
 impl Router for FakeRouter {
     fn apply(&mut self, config: &RouterConfig) -> Result<()> {
         self.with(|inner| {
-            config.validate(&inner.on_link)?;
+            let (config, refused) = config.admissible(&inner.on_link);
             if let Some(reason) = inner.fail_next.take() {
                 return Err(PlatformError::refused("apply routes", reason));
             }
-            if inner.applied.as_ref() != Some(config) {
-                inner.applied = Some(config.clone());
+            if inner.applied.as_ref() != Some(&config) {
+                inner.applied = Some(config);
                 inner.changes += 1;
             }
-            Ok(())
+            refused
         })
     }
 

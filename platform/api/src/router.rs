@@ -82,9 +82,9 @@ impl Default for RouterConfig {
 ///
 /// Calls block: a change of a few routes takes a millisecond, ten thousand routes a fraction of a second.
 pub trait Router: Send {
-    /// Makes the system match `config`. Takes away first, gives last; does only what differs from the state applied
-    /// before. On an error the rest is still tried, nothing more is open than before, and a second call tries the
-    /// missing parts again.
+    /// Makes the system match `config`, without what [`RouterConfig::admissible`] leaves out. Takes away first, gives
+    /// last; does only what differs from the state applied before. On an error the rest is still tried, nothing more
+    /// is open than before, and a second call tries the missing parts again.
     fn apply(&mut self, config: &RouterConfig) -> Result<()>;
 
     /// What works less well than asked although `apply` succeeded, as sentences for health warnings: a foreign firewall
@@ -120,28 +120,42 @@ pub enum RouterEvent {
 }
 
 impl RouterConfig {
-    /// Checks what no system would be asked for: a default route, a subnet that must not be advertised.
+    /// This configuration without what no system is asked for (a default route, a subnet that must not be advertised),
+    /// and the first reason if something was left out.
     ///
-    /// Implementations call it first. `on_link` are the prefixes of the host's own interfaces.
-    pub fn validate(&self, on_link: &[Ipv4Net]) -> Result<()> {
-        if let Some(route) = self.routes.iter().find(|route| route.prefix_len() == 0) {
-            return Err(PlatformError::refused(
-                format!("route {route} into the tunnel"),
-                "the default route cannot be taken over",
-            ));
+    /// Implementations apply that part and then fail with the reason: one bad prefix, or an interface that is down for
+    /// a moment, must not keep the rest of the tunnel from working. `on_link` are the prefixes of the host's own
+    /// interfaces.
+    pub fn admissible(&self, on_link: &[Ipv4Net]) -> (Self, Result<()>) {
+        let mut refusals = Vec::new();
+        let mut admissible = self.clone();
+        admissible.routes.retain(|route| {
+            let is_default = route.prefix_len() == 0;
+            if is_default {
+                let why = "using an exit node is not supported, and a default route alone would leak";
+                refusals.push(PlatformError::refused(format!("route {route} into the tunnel"), why));
+            }
+            !is_default
+        });
+        admissible.advertised.retain(|prefix| match self.refuse_advertised(*prefix, on_link) {
+            Ok(()) => true,
+            Err(refusal) => {
+                refusals.push(refusal);
+                false
+            }
+        });
+        (admissible, refusals.into_iter().next().map_or(Ok(()), Err))
+    }
+
+    fn refuse_advertised(&self, prefix: Ipv4Net, on_link: &[Ipv4Net]) -> Result<()> {
+        let what = format!("advertise {prefix}");
+        if self.netfilter == NetfilterMode::Off {
+            let why = "with netfilter mode off nothing would keep other packets from being forwarded";
+            return Err(PlatformError::refused(what, why).with_next("use --netfilter-mode=on or nodivert"));
         }
-        for prefix in &self.advertised {
-            crate::advertisable((*prefix).into(), on_link).map_err(|refusal| {
-                PlatformError::refused(format!("advertise {prefix}"), refusal.to_string())
-            })?;
+        match crate::advertisable(prefix.into(), on_link) {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(PlatformError::refused(what, refusal.to_string())),
         }
-        if self.netfilter == NetfilterMode::Off && !self.advertised.is_empty() {
-            return Err(PlatformError::refused(
-                "advertise subnet routes",
-                "with netfilter mode off nothing would keep other packets from being forwarded",
-            )
-            .with_next("use --netfilter-mode=on or nodivert"));
-        }
-        Ok(())
     }
 }

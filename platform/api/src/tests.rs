@@ -245,3 +245,21 @@ fn errors_tell_what_why_and_what_helps() {
     let error = PlatformError::refused("create TUN device x", "no such file").with_next("run modprobe tun");
     assert_eq!(error.to_string(), "create TUN device x: no such file (run modprobe tun)");
 }
+
+#[test]
+fn without_a_firewall_no_subnet_is_advertised_but_the_rest_works() {
+    let config = RouterConfig { netfilter: NetfilterMode::Off, ..contract::full_router_config() };
+    let (admitted, refused) = config.admissible(&[v4("192.0.2.0/24")]);
+    assert!(refused.unwrap_err().to_string().contains("--netfilter-mode"));
+    assert!(admitted.advertised.is_empty());
+    assert_eq!(admitted.routes, config.routes);
+}
+
+#[test]
+fn what_is_admissible_is_unchanged() {
+    let config = contract::full_router_config();
+    let (admitted, refused) = config.admissible(&[v4("192.0.2.0/24")]);
+    assert!(refused.is_ok());
+    assert_eq!(admitted, config);
+    assert!(config.admissible(&[]).1.is_err(), "192.0.2.0/24 is only on-link");
+}

@@ -262,7 +262,7 @@ mod tests {
     use tsrs_platform_api::TunConfig;
 
     use super::*;
-    use crate::testing::{isolated, sh, veth};
+    use crate::testing::{WAIT_LIMIT, isolated, sh, veth};
 
     fn start() -> (LinuxLinkMonitor, mpsc::Receiver<LinkEvent>) {
         let (sender, events) = mpsc::channel();
@@ -275,7 +275,7 @@ mod tests {
     }
 
     fn next(events: &mpsc::Receiver<LinkEvent>) -> LinkEvent {
-        events.recv_timeout(Duration::from_secs(10)).unwrap()
+        events.recv_timeout(WAIT_LIMIT).unwrap()
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -13,12 +14,23 @@ use crate::rtnl::{self, LinkChange};
 
 /// Runs `test` on a thread with its own network and mount namespace: only a loopback that is up, an empty `/run`.
 ///
-/// Nothing that the test does to links, routes, firewall or mounts reaches the machine. Without root the test is
-/// skipped with a printed reason; on CI that is a failure.
+/// Nothing that the test does to links, routes, firewall or mounts reaches the machine. Without root, or without the
+/// programs for set-up and read-back, the test is skipped with a printed reason; on CI that is a failure.
 pub(crate) fn isolated(test: impl FnOnce() + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() {
-        assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI has to have it");
-        println!("skipped: needs root for namespaces of its own");
+    isolated_with(&[], test);
+}
+
+/// The same for a test that needs more programs than `ip` and `nft`.
+pub(crate) fn isolated_with(programs: &[&str], test: impl FnOnce() + Send + 'static) {
+    let missing = ["ip", "nft"].iter().chain(programs).find(|program| !is_installed(program));
+    let lacks = match missing {
+        _ if !nix::unistd::geteuid().is_root() => Some("root, for namespaces of its own".to_owned()),
+        Some(program) => Some(format!("the program {program}")),
+        None => None,
+    };
+    if let Some(lacks) = lacks {
+        assert!(std::env::var_os("CI").is_none(), "this test needs {lacks}, and CI has to have it");
+        println!("skipped: needs {lacks}");
         return;
     }
     let thread = std::thread::Builder::new().name("isolated".into()).spawn(move || {
@@ -34,6 +46,11 @@ pub(crate) fn isolated(test: impl FnOnce() + Send + 'static) {
     }
 }
 
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).exists())
+}
+
 fn private_mounts() {
     let none = None::<&Path>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
@@ -47,6 +64,18 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item =
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
+
+/// Waits for a condition that another program brings about.
+pub(crate) fn wait_until(mut is_true: impl FnMut() -> bool) {
+    let limit = Instant::now() + WAIT_LIMIT;
+    while !is_true() {
+        assert!(Instant::now() < limit, "waited too long");
+        std::thread::yield_now();
+    }
+}
+
+/// How long another program may take.
+pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs a program with its arguments in one text.
 pub(crate) fn sh(line: &str) -> String {
@@ -64,4 +93,7 @@ pub(crate) fn veth(name: &str, address: &str) {
     sh(&format!("ip addr add {address} dev {name}"));
     sh(&format!("ip link set {name} up"));
     sh(&format!("ip link set {name}p up"));
+    // The kernel tells of the carrier a little later.
+    wait_until(|| sh(&format!("ip -o link show {name}")).contains("state UP"));
+    wait_until(|| sh(&format!("ip -o link show {name}p")).contains("state UP"));
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::buffer::BufferPool;
 use crate::counters::DirectionCounters;
 use crate::notice::Notices;
+use crate::policy::FlowTables;
 use crate::tables::{Epoch, Tables};
 
 /// Superbuffers for packets on their way out: 16 open runs and as many that wait for relays (performance.md §7 point 8).
@@ -29,6 +30,8 @@ pub struct Shared {
     pub outbound_pool: BufferPool,
     /// Buffers of packets that came in over relays.
     pub relayed_pool: BufferPool,
+    /// Flows that the host began.
+    pub(crate) flows: FlowTables,
     /// From which stamps count.
     pub epoch: Epoch,
 }
@@ -42,6 +45,7 @@ impl Shared {
             inbound: DirectionCounters::default(),
             outbound_pool: BufferPool::new(OUTBOUND_BUFFERS),
             relayed_pool: BufferPool::new(RELAYED_BUFFERS),
+            flows: FlowTables::default(),
             epoch: Epoch::new(now),
         })
     }

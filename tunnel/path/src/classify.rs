@@ -28,3 +28,29 @@ pub fn classify(datagram: &[u8]) -> Datagram {
     }
     Datagram::WireGuard
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_decide() {
+        let disco = [&disco::envelope::MAGIC[..], &[0; 80]].concat();
+        let header = geneve::Header { control: false, protocol: geneve::PROTOCOL_DISCO, vni: 5 };
+        let relayed = [&header.encode()[..], &disco].concat();
+        let answer = stun::response(stun::TxId([1; 12]), "192.0.2.1:1".parse().unwrap());
+        assert_eq!(classify(&answer), Datagram::Stun);
+        assert_eq!(classify(&relayed), Datagram::Geneve(header));
+        assert_eq!(classify(&disco), Datagram::Disco);
+        for wireguard in [&[1, 0, 0, 0][..], &[4, 0, 0, 0, 9, 9, 9, 9], &[], &[0; 148]] {
+            assert_eq!(classify(wireguard), Datagram::WireGuard);
+        }
+        // STUN that is no binding message is not ours.
+        let mut other = answer;
+        other[1] = 0x11;
+        assert_eq!(classify(&other), Datagram::WireGuard);
+        for len in 0..disco.len().min(62) {
+            assert_eq!(classify(&disco[..len]), Datagram::WireGuard, "cut to {len}");
+        }
+    }
+}

@@ -5,7 +5,7 @@
 //! [`PathMachine::poll_transmit`] and [`PathMachine::poll_event`] and sleeps until [`PathMachine::poll_timeout`].
 //!
 //! The caller must
-//! * sort UDP datagrams by [`classify`] and hand in those that are STUN or disco;
+//! * sort UDP datagrams by [`classify()`] and hand in those that are STUN or disco;
 //! * send what `poll_transmit` gives, on the same socket that carries WireGuard, and report failed sends;
 //! * say when it sends data to a peer ([`PathMachine::note_sent`]): nothing is ever probed for a peer without traffic;
 //! * run the DERP connections that the events ask for, and report their fate.
@@ -15,7 +15,7 @@
 //! (a future source of endpoints).
 #![forbid(unsafe_code)]
 
-pub mod classify;
+mod classify;
 pub mod disco;
 pub mod geneve;
 pub mod machine;

@@ -287,7 +287,7 @@ async fn pages_and_the_wish_to_exit_are_passed_on_after_a_check() {
 
 #[tokio::test]
 async fn an_owner_that_does_not_listen_stops_the_stream_and_misses_nothing() {
-    const FRAMES: usize = 200;
+    const FRAMES: usize = 100;
     let (control, mut client) = online().await;
     let stream = control.stream();
     let sender = tokio::spawn(async move {
@@ -333,4 +333,6 @@ async fn logout_and_a_shorter_expiry_are_single_calls() {
     client.event(|event| matches!(event, Event::LoggedOut).then_some(())).await;
     // Without a key there is nothing to do, and it is done at once.
     client.handle.logout().await.unwrap();
+    let time = "2027-01-01T00:00:00Z".parse().unwrap();
+    assert!(matches!(client.handle.set_expiry_sooner(time).await, Err(Error::Request(_))));
 }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tsrs_base_types::MachinePublic;
-use tsrs_control_tailcfg::{MapRequest, RegisterRequest};
+use tsrs_control_tailcfg::{CapabilityVersion, MapRequest, RegisterRequest};
 
 use super::body::{Answer, collect, empty, json, not_found, text};
 use super::map_stream;
@@ -45,9 +44,7 @@ impl Connection {
     pub(super) async fn handle(self, request: Request<Incoming>) -> Answer {
         let path = request.uri().path().to_owned();
         match path.as_str() {
-            "/machine/register" | "/machine/map" if request.method() != Method::POST => {
-                empty(StatusCode::METHOD_NOT_ALLOWED)
-            }
+            "/machine/register" | "/machine/map" if request.method() != Method::POST => wrong_method("POST"),
             "/machine/register" => self.register(request).await,
             "/machine/map" => self.map(request).await,
             "/machine/ping-response" => ping_response(&self.shared, request).await,
@@ -60,7 +57,7 @@ impl Connection {
                     Some((_, method)) if request.method().as_str() == *method => {
                         text(StatusCode::NOT_IMPLEMENTED, "Not implemented yet\n")
                     }
-                    Some(_) => empty(StatusCode::METHOD_NOT_ALLOWED),
+                    Some((_, method)) => wrong_method(method),
                     None => not_found(),
                 }
             }
@@ -71,15 +68,10 @@ impl Connection {
         if let Some(refusal) = fault(&self.shared, FaultTarget::Register).await {
             return refusal;
         }
-        let request: RegisterRequest = match read(request).await {
-            Ok(request) => request,
-            Err(error) => return text(StatusCode::BAD_REQUEST, error),
-        };
-        if request.version.0 < i64::from(MIN_VERSION) {
-            return text(
-                StatusCode::BAD_REQUEST,
-                format!("unsupported client version: ({})\n", request.version),
-            );
+        // A body that cannot be read counts as version 0, as in headscale.
+        let request: RegisterRequest = read(request).await.unwrap_or_default();
+        if let Some(refusal) = too_old(request.version) {
+            return refusal;
         }
         let mut version = self.shared.version.subscribe();
         loop {
@@ -105,10 +97,12 @@ impl Connection {
     }
 
     async fn map(&self, request: Request<Incoming>) -> Answer {
-        let request: MapRequest = match read(request).await {
-            Ok(request) => request,
-            Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, error),
+        let Some(request) = read::<MapRequest>(request).await else {
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "internal server error\n");
         };
+        if let Some(refusal) = too_old(request.version) {
+            return refusal;
+        }
         let target = if request.stream { FaultTarget::MapStream } else { FaultTarget::MapUpdate };
         if let Some(refusal) = fault(&self.shared, target).await {
             return refusal;
@@ -139,7 +133,18 @@ async fn c2n_response(shared: &Shared, id: &str, request: Request<Incoming>) -> 
     if shared.answer_ping(id, body.to_vec()) { empty(StatusCode::OK) } else { not_found() }
 }
 
-async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, String> {
-    let body: Bytes = collect(request.into_body()).await.ok_or("body broke off or is too long\n")?;
-    serde_json::from_slice(&body).map_err(|error| format!("{error}\n"))
+fn too_old(version: CapabilityVersion) -> Option<Answer> {
+    let refusal = || text(StatusCode::BAD_REQUEST, format!("unsupported client version:  ({version})\n"));
+    (version.0 < i64::from(MIN_VERSION)).then(refusal)
+}
+
+fn wrong_method(allowed: &'static str) -> Answer {
+    let mut refusal = empty(StatusCode::METHOD_NOT_ALLOWED);
+    refusal.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static(allowed));
+    refusal
+}
+
+/// A body as JSON; `None` if it broke off, is too long, or cannot be read.
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Option<T> {
+    serde_json::from_slice(&collect(request.into_body()).await?).ok()
 }

@@ -5,6 +5,8 @@ mod records;
 mod stream;
 
 pub(crate) use handshake::accept;
+#[cfg(test)]
+pub(crate) use records::Records;
 pub(crate) use stream::NoiseStream;
 
 /// Bytes of a record's header: type and length.

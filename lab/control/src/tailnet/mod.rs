@@ -122,6 +122,10 @@ impl Tailnet {
         self.users.iter().find(|user| user.login == login).map_or(TAGGED_USER, |user| user.id)
     }
 
+    pub(crate) fn user_created(&self, login: &str) -> WireTime {
+        self.users.iter().find(|user| user.login == login).map_or(WireTime::ZERO, |user| user.created)
+    }
+
     /// Makes a node with the next free number, and with it its addresses.
     pub(crate) fn add_node(
         &mut self,

@@ -195,16 +195,16 @@ impl Tailnet {
     fn change_expiry(&mut self, id: NodeId, expiry: Timestamp, now: Timestamp) -> Outcome {
         let Some(node) = self.nodes.get_mut(&id) else { return refuse("node not found") };
         if expiry <= now {
-            if node.ephemeral {
-                self.delete(id);
-            } else {
-                node.key_expiry = now.into();
+            let ephemeral = node.ephemeral;
+            node.key_expiry = now.into();
+            let mut goodbye = self.success(id);
+            if let Outcome::Answer(response) = &mut goodbye {
+                response.node_key_expired = true;
             }
-            return Outcome::Answer(Box::new(RegisterResponse {
-                node_key_expired: true,
-                machine_authorized: true,
-                ..RegisterResponse::default()
-            }));
+            if ephemeral {
+                self.delete(id);
+            }
+            return goodbye;
         }
         if node.key_expiry.timestamp().is_some_and(|current| current < expiry) {
             return refuse("extending key is not allowed");
@@ -217,7 +217,12 @@ impl Tailnet {
         let Some(node) = self.nodes.get(&id) else { return refuse("node not found") };
         let profile = self.profile(node);
         Outcome::Answer(Box::new(RegisterResponse {
-            user: User { id: profile.id, display_name: profile.display_name.clone(), ..User::default() },
+            user: User {
+                id: profile.id,
+                display_name: profile.display_name.clone(),
+                created: self.user_created(&node.user),
+                ..User::default()
+            },
             login: Login {
                 id: profile.id,
                 login_name: profile.login_name,

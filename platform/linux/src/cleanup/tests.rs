@@ -8,7 +8,7 @@ use tsrs_platform_api::{DnsConfigurator, EventSink, Router, TunConfig, contract}
 use super::*;
 use crate::dns::{HostFiles, LinuxDns};
 use crate::router::LinuxRouter;
-use crate::testing::{isolated, run, sh, veth};
+use crate::testing::{isolated, isolated_with, run, sh, veth};
 
 /// Names the directory of the agent that is killed, to the process that plays it.
 const VICTIM: &str = "TSRS_TEST_VICTIM";
@@ -90,7 +90,7 @@ fn host(directory: &Path) {
 
 #[test]
 fn nothing_of_a_killed_agent_is_left_and_nothing_else_is_touched() {
-    isolated(|| {
+    isolated_with(&["iptables-nft"], || {
         let directory = tempfile::tempdir().unwrap();
         host(directory.path());
         let before = system(directory.path());
@@ -116,7 +116,7 @@ fn nothing_of_a_killed_agent_is_left_and_nothing_else_is_touched() {
 
 #[test]
 fn the_journal_names_the_instance_even_if_the_caller_does_not() {
-    isolated(|| {
+    isolated_with(&["iptables-nft"], || {
         let directory = tempfile::tempdir().unwrap();
         host(directory.path());
         let before = system(directory.path());
@@ -128,7 +128,7 @@ fn the_journal_names_the_instance_even_if_the_caller_does_not() {
 
 #[test]
 fn with_a_corrupt_journal_the_rest_is_still_undone_and_the_file_is_kept() {
-    isolated(|| {
+    isolated_with(&["iptables-nft"], || {
         let directory = tempfile::tempdir().unwrap();
         host(directory.path());
         kill_an_agent(directory.path());

@@ -4,12 +4,12 @@
 //! again. The configuration belongs to the link and goes with it: a crash leaves nothing behind.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::stream::{Select, StreamExt, select};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
@@ -23,6 +23,7 @@ use crate::dns::resolv_conf::ResolvConf;
 const SERVICE: &str = "org.freedesktop.resolve1";
 const PATH: &str = "/org/freedesktop/resolve1";
 const MANAGER: &str = "org.freedesktop.resolve1.Manager";
+const OWNER_CHANGED: &str = "NameOwnerChanged";
 
 /// A call is answered at once by a service that runs; this is for one that systemd has to start first.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -58,7 +59,7 @@ impl Resolved {
         let index = i32::try_from(tun_index).map_err(io::Error::other)?;
         // One caller, who waits for each answer.
         let (commands, receiver) = channel(1);
-        let worker = Worker { index, bus, sink, connection: None, applied: None };
+        let worker = Worker { index, bus, sink, connection: None, applied: None, base_servers: None };
         let thread = std::thread::Builder::new().name("resolved".into());
         let thread = thread.spawn(move || runtime.block_on(worker.run(receiver)))?;
         Ok(Self { commands: Some(commands), thread: Some(thread) })
@@ -125,20 +126,22 @@ struct Worker {
     sink: EventSink,
     connection: Option<Bus>,
     applied: Option<DnsConfig>,
+    /// The servers that were last told to somebody.
+    base_servers: Option<Vec<SocketAddr>>,
 }
 
-/// The connection, and what the bus says about the service.
+/// The connection, and the signals about the service.
 struct Bus {
     connection: Connection,
-    owner_changes: MessageStream,
+    signals: Select<MessageStream, MessageStream>,
 }
 
 impl Worker {
     async fn run(mut self, mut commands: Receiver<Command>) {
         loop {
-            let owner_change = async {
+            let signal = async {
                 match &mut self.connection {
-                    Some(bus) => bus.owner_changes.next().await,
+                    Some(bus) => bus.signals.next().await,
                     None => std::future::pending().await,
                 }
             };
@@ -147,8 +150,8 @@ impl Worker {
                     Some(command) => self.obey(command).await,
                     None => return,
                 },
-                message = owner_change => match message {
-                    Some(Ok(message)) => self.note_owner_change(&message).await,
+                message = signal => match message {
+                    Some(Ok(message)) => self.note_signal(&message).await,
                     Some(Err(error)) => tracing::debug!(%error, "message from the system bus"),
                     // The bus ended; the next command connects anew.
                     None => self.connection = None,
@@ -177,6 +180,27 @@ impl Worker {
             }
             Command::Flush(reply) => _ = reply.send(self.manager("FlushCaches", &()).await.map(drop)),
             Command::Base(reply) => _ = reply.send(self.base().await),
+        }
+    }
+
+    async fn note_signal(&mut self, message: &Message) {
+        if message.header().member().is_some_and(|member| member == OWNER_CHANGED) {
+            self.note_owner_change(message).await;
+        } else {
+            self.note_properties().await;
+        }
+    }
+
+    /// Servers of some link may have changed; those of the others than ours are told.
+    async fn note_properties(&mut self) {
+        let before = self.base_servers.clone();
+        match self.base().await {
+            Ok(base) if before.as_ref().is_some_and(|before| *before != base.servers()) => {
+                let event = DnsEvent::BaseChanged { nameservers: base.servers() };
+                self.sink.tell(PlatformEvent::Dns(event));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "ask systemd-resolved for the host's servers"),
         }
     }
 
@@ -241,11 +265,13 @@ impl Worker {
         }
         let domains: Vec<(i32, String, bool)> = self.property("Domains").await?;
         let search = domains.into_iter().filter(|(index, _, routing)| *index != self.index && !routing);
-        Ok(ResolvConf {
+        let base = ResolvConf {
             nameservers,
             search: search.map(|(_, domain, _)| domain).collect(),
             ..ResolvConf::default()
-        })
+        };
+        self.base_servers = Some(base.servers());
+        Ok(base)
     }
 
     /// Servers that are not those of our link.
@@ -303,15 +329,23 @@ impl Worker {
             None => zbus::connection::Builder::system(),
         };
         let connection = builder.build().await?;
-        let rule = MatchRule::builder()
+        let owner = MatchRule::builder()
             .msg_type(Type::Signal)
             .sender("org.freedesktop.DBus")
             .interface("org.freedesktop.DBus")
-            .member("NameOwnerChanged")
+            .member(OWNER_CHANGED)
             .arg(0, SERVICE)
             .build()?;
-        let owner_changes = MessageStream::for_match_rule(rule, &connection, None).await?;
-        self.connection = Some(Bus { connection: connection.clone(), owner_changes });
+        let properties = MatchRule::builder()
+            .msg_type(Type::Signal)
+            .sender(SERVICE)
+            .interface("org.freedesktop.DBus.Properties")
+            .member("PropertiesChanged")
+            .path(PATH)
+            .build()?;
+        let owner = MessageStream::for_match_rule(owner, &connection, None).await?;
+        let properties = MessageStream::for_match_rule(properties, &connection, None).await?;
+        self.connection = Some(Bus { connection: connection.clone(), signals: select(owner, properties) });
         Ok(connection)
     }
 }

@@ -8,7 +8,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use nix::mount::{MsFlags, mount};
@@ -21,10 +20,7 @@ use zbus::{Connection, Message, MessageStream, Variant};
 
 use super::{HostFiles, LinuxDns};
 use crate::journal::Journal;
-use crate::testing::{isolated, run};
-
-/// How long a service may take to come up.
-const START_LIMIT: Duration = Duration::from_secs(10);
+use crate::testing::{WAIT_LIMIT, isolated_with, run, veth, wait_until};
 
 /// Ends its process when it is dropped.
 struct Service(Child);
@@ -48,17 +44,9 @@ fn bus() -> Service {
     fs::write("/run/bus.conf", CONFIG).unwrap();
     let mut daemon = Command::new("dbus-daemon");
     daemon.args(["--config-file=/run/bus.conf", "--nofork", "--nopidfile"]).stderr(Stdio::null());
-    let daemon = Service(daemon.spawn().expect("this test needs dbus-daemon"));
+    let daemon = Service(daemon.spawn().unwrap());
     wait_until(|| std::os::unix::net::UnixStream::connect("/run/dbus/system_bus_socket").is_ok());
     daemon
-}
-
-fn wait_until(mut is_true: impl FnMut() -> bool) {
-    let limit = Instant::now() + START_LIMIT;
-    while !is_true() {
-        assert!(Instant::now() < limit, "waited too long");
-        std::thread::yield_now();
-    }
 }
 
 /// A host whose resolv.conf points to systemd-resolved, with a TUN device and a configurator.
@@ -117,7 +105,7 @@ impl StandIn {
                 tokio::select! { () = serve => {}, _ = stopped => {} }
             });
         });
-        is_ready.recv_timeout(START_LIMIT).unwrap();
+        is_ready.recv_timeout(WAIT_LIMIT).unwrap();
         Self { stop: Some(stop), thread: Some(thread) }
     }
 }
@@ -169,7 +157,7 @@ async fn answer(connection: &Connection, message: &Message, told: &Told) {
 
 #[test]
 fn the_contract_is_kept_towards_a_stand_in() {
-    isolated(|| {
+    isolated_with(&["dbus-daemon"], || {
         let _bus = bus();
         let told = Told::default();
         let stand_in = StandIn::start(&told);
@@ -198,14 +186,14 @@ fn the_contract_is_kept_towards_a_stand_in() {
         drop(stand_in);
         told.lock().unwrap().clear();
         let _stand_in = StandIn::start(&told);
-        assert_eq!(host.events.recv_timeout(START_LIMIT).unwrap(), DnsEvent::Repaired);
+        assert_eq!(host.events.recv_timeout(WAIT_LIMIT).unwrap(), DnsEvent::Repaired);
         assert_eq!(*told.lock().unwrap(), expected);
     });
 }
 
 #[test]
 fn a_service_that_went_away_is_an_error_in_time() {
-    isolated(|| {
+    isolated_with(&["dbus-daemon"], || {
         let _bus = bus();
         let told = Told::default();
         let stand_in = StandIn::start(&told);
@@ -269,7 +257,7 @@ fn the_contract_is_kept_towards_the_real_service() {
         println!("skipped: systemd-resolved is not installed and TSRS_TEST_RESOLVED does not name it");
         return;
     };
-    isolated(move || {
+    isolated_with(&["dbus-daemon", "busctl"], move || {
         let _bus = bus();
         let service = real_service(&program);
         let mut host = host();
@@ -288,10 +276,28 @@ fn the_contract_is_kept_towards_the_real_service() {
                 .iter()
                 .all(|server| server.ip() != tsrs_platform_api::SERVICE_ADDRESS)
         );
+
+        // Servers of another link are the host's own, and a change of them is told.
+        veth("eth0", "192.0.2.7/24");
+        let other = nix::net::if_::if_nametoindex("eth0").unwrap();
+        let call = [
+            "call",
+            "org.freedesktop.resolve1",
+            "/org/freedesktop/resolve1",
+            "org.freedesktop.resolve1.Manager",
+        ];
+        let arguments = format!("SetLinkDNS ia(iay) {other} 1 2 4 192 0 2 53");
+        run("busctl", call.into_iter().chain(arguments.split(' ')));
+        let told = host.events.recv_timeout(WAIT_LIMIT).unwrap();
+        let server = "192.0.2.53:53".parse().unwrap();
+        assert!(matches!(told, DnsEvent::BaseChanged { nameservers } if nameservers.contains(&server)));
+
         drop(service);
         let _ = fs::remove_dir_all("/run/systemd/resolve");
         let _service = real_service(&program);
-        assert_eq!(host.events.recv_timeout(START_LIMIT).unwrap(), DnsEvent::Repaired);
+        // The other link's servers went with the restart, which may be told first.
+        let mut events = std::iter::from_fn(|| host.events.recv_timeout(WAIT_LIMIT).ok());
+        assert!(events.any(|event| event == DnsEvent::Repaired));
         assert_eq!(real_state(index), applied);
     });
 }

@@ -1,14 +1,13 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use tsrs_platform_api::dns::ForeignManager;
 use tsrs_platform_api::{DnsEvent, PlatformEvent, contract};
 
 use super::*;
-use crate::testing::isolated;
+use crate::testing::{WAIT_LIMIT, isolated};
 
 const HOST: &str = "# the administrator's\nnameserver 192.0.2.53\nsearch host.test\noptions edns0\n";
 
@@ -63,7 +62,7 @@ impl Etc {
     }
 
     fn event(&self) -> DnsEvent {
-        self.events.recv_timeout(Duration::from_secs(10)).unwrap()
+        self.events.recv_timeout(WAIT_LIMIT).unwrap()
     }
 
     /// Everything in the directory: names, kinds, modes, owners, times, inodes and contents.

@@ -33,6 +33,9 @@ const RECEIVE_LEN: usize = 64 * 1024;
 /// Requests of one datagram. Their error messages must fit the receive buffer of the socket (212 KiB by default,
 /// and an error without the request is below 1 KiB of it).
 const BATCH_COUNT: usize = 128;
+/// What may wait to be read from a subscription. Our own largest burst, ten thousand routes or set elements at once, fits;
+/// the kernel takes the memory only while there is something in it.
+const SUBSCRIPTION_BYTES: usize = 8 * 1024 * 1024;
 /// How often a dump is read again when the table changes meanwhile.
 const DUMP_ATTEMPTS: usize = 8;
 
@@ -284,6 +287,8 @@ impl Subscription {
     fn open(protocol: SockProtocol, groups: u32) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+        // Refused without privilege; then a burst is told as lost sooner.
+        let _ = setsockopt(&fd, sockopt::RcvBufForce, &SUBSCRIPTION_BYTES);
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         Ok(Self { fd, buffer: vec![0; RECEIVE_LEN] })
     }

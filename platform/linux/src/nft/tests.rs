@@ -7,7 +7,7 @@ use super::abi::{comment, comment_userdata};
 use super::foreign::tag;
 use super::*;
 use crate::netlink::{Message, Subscription};
-use crate::testing::{isolated, run, sh};
+use crate::testing::{isolated, isolated_with, run, sh};
 
 fn nets(texts: &[&str]) -> BTreeSet<Ipv4Net> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -164,7 +164,7 @@ fn a_refused_transaction_leaves_the_old_table() {
 
 #[test]
 fn chains_that_drop_by_policy_get_one_rule_and_lose_it_again() {
-    isolated(|| {
+    isolated_with(&["iptables-nft"], || {
         sh("iptables-nft -P INPUT DROP");
         sh("iptables-nft -P FORWARD DROP");
         sh("iptables-nft -A INPUT -p tcp --dport 22 -j ACCEPT");

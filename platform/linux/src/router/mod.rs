@@ -55,12 +55,12 @@ impl LinuxRouter {
 impl Router for LinuxRouter {
     fn apply(&mut self, config: &RouterConfig) -> Result<()> {
         let on_link = if config.advertised.is_empty() { Vec::new() } else { self.lock().on_link()? };
-        config.validate(&on_link)?;
+        let (config, refused) = config.admissible(&on_link);
         if config.addresses.is_empty() {
             return self.close();
         }
         self.journal.update(|entries| entries.router = Some(self.entry.clone()))?;
-        self.lock().apply(config)
+        self.lock().apply(&config).and(refused)
     }
 
     fn warnings(&self) -> Vec<String> {

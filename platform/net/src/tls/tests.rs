@@ -120,6 +120,7 @@ async fn a_self_signed_certificate_in_a_ca_file_is_trusted_for_its_own_names() {
     assert_eq!(outcome(&server, Arc::clone(&roots), "192.0.2.1", Verify::Normal).await, Ok(()));
     let error = outcome(&server, roots, "192.0.2.2", Verify::Normal).await.unwrap_err();
     assert!(matches!(error, TlsError::WrongName { .. }), "{error}");
+    assert!(error.to_string().contains("is for derp.lab.test, 192.0.2.1, not for 192.0.2.2"), "{error}");
     // The same names in another certificate are not that certificate.
     let other = self_signed(params(&[HOST]));
     assert!(outcome(&other, trusting(&server.chain), HOST, Verify::Normal).await.is_err());

@@ -238,14 +238,20 @@ fn explain(error: &Error, now: UnixTime) -> TlsError {
         }
         Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented }) => {
             let expected = expected.to_str().into_owned();
-            // Names in the form `DnsName("a.test")`; there may be thousands.
             let presented = match presented.len() {
                 0 => "no name".to_owned(),
-                _ => presented.iter().take(4).map(String::as_str).collect::<Vec<_>>().join(", "),
+                // There may be thousands.
+                _ => presented.iter().take(4).map(|name| bare(name)).collect::<Vec<_>>().join(", "),
             };
             TlsError::WrongName { expected, presented }
         }
         Error::InvalidCertificate(other) => TlsError::Certificate(other.to_string()),
         other => TlsError::Certificate(other.to_string()),
     }
+}
+
+/// The name out of the library's `DnsName("a.test")` or `IpAddress(192.0.2.1)`.
+fn bare(name: &str) -> &str {
+    let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inside.trim_matches('"')
 }

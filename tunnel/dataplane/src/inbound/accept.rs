@@ -8,6 +8,7 @@ use tsrs_tunnel_packet::{DropReason, tsmp};
 
 use crate::disco_loop::carries_disco_of;
 use crate::notice::Notice;
+use crate::policy::{Candidate, LastFlow};
 use crate::shared::Shared;
 use crate::tables::{PeerSlot, Routes};
 
@@ -21,11 +22,12 @@ pub(super) struct Gate<'a> {
     shared: &'a Shared,
     /// The last source address that was found to be the peer's.
     known_source: Option<Ipv4Addr>,
+    last_flow: LastFlow,
 }
 
 impl<'a> Gate<'a> {
     pub(super) fn new(routes: &'a Routes, peer: &'a Arc<PeerSlot>, shared: &'a Shared) -> Self {
-        Self { routes, peer, shared, known_source: None }
+        Self { routes, peer, shared, known_source: None, last_flow: LastFlow::default() }
     }
 
     /// Whether the packet goes to the host. Everything else about it is done when this returns.
@@ -58,7 +60,9 @@ impl<'a> Gate<'a> {
         if parsed.class == Class::Udp && carries_disco_of(&self.routes.disco_key, packet, &parsed) {
             return Err(DropReason::DiscoLoop);
         }
-        if let Err(reason) = self.routes.policy.check_in(&parsed, self.peer.is_jailed()) {
+        let candidate = Candidate { parsed: &parsed, len: packet.len(), jailed: self.peer.is_jailed() };
+        let (policy, flows) = (&self.routes.policy, &self.shared.flows);
+        if let Err(reason) = self.last_flow.or_check(&parsed, || policy.check_in(candidate, flows)) {
             if parsed.is_tcp_syn() && !self.is_peerapi(&parsed) {
                 self.tell_refused(packet);
             }

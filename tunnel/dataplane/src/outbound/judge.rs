@@ -9,6 +9,7 @@ use tsrs_tunnel_packet::ipv4::{self, Class, Parsed};
 use tsrs_tunnel_packet::vnet::VirtioNetHdr;
 
 use crate::disco_loop::carries_disco_of;
+use crate::policy::{Candidate, FlowTables, LastFlow};
 use crate::tables::{PeerSlot, Routes};
 
 /// What is to be done with a packet of the host.
@@ -29,6 +30,8 @@ pub(super) enum Judgement<'t, 'p> {
 /// enter the tunnel, then the filter, then the route.
 pub(super) fn judge<'t, 'p>(
     routes: &'t Routes,
+    flows: &FlowTables,
+    last_flow: &mut LastFlow,
     offload: &VirtioNetHdr,
     packet: &'p [u8],
 ) -> Judgement<'t, 'p> {
@@ -45,10 +48,13 @@ pub(super) fn judge<'t, 'p>(
     if parsed.class == Class::Udp && carries_disco_of(&routes.disco_key, packet, &parsed) {
         return Judgement::Drop(DropReason::DiscoLoop);
     }
-    if let Err(reason) = routes.policy.check_out(&parsed) {
+    let peer = routes.peers.lookup(parsed.dst);
+    let jailed = peer.is_some_and(|peer| peer.is_jailed());
+    let candidate = Candidate { parsed: &parsed, len: packet.len(), jailed };
+    if let Err(reason) = last_flow.or_check(&parsed, || routes.policy.check_out(candidate, flows)) {
         return Judgement::Drop(reason);
     }
-    let Some(peer) = routes.peers.lookup(parsed.dst) else {
+    let Some(peer) = peer else {
         return Judgement::Unreachable(DropReason::NoPeer, Unreachable::Host);
     };
     if peer.is_expired() {

@@ -16,6 +16,7 @@ use tsrs_tunnel_packet::vnet::VirtioNetHdr;
 use tsrs_tunnel_wireguard as wireguard;
 
 use crate::notice::Notice;
+use crate::policy::LastFlow;
 use crate::rate::{Budget, COURTESY_BURST, COURTESY_RATE};
 use crate::shared::Shared;
 use crate::tables::{PeerSlot, Routes};
@@ -49,6 +50,7 @@ pub struct Outbound {
     bytes: usize,
     equal_tail: bool,
     courtesy: Budget,
+    last_flow: LastFlow,
 }
 
 impl Outbound {
@@ -60,6 +62,7 @@ impl Outbound {
             bytes: 0,
             equal_tail: true,
             courtesy: Budget::new(COURTESY_RATE, COURTESY_BURST, now),
+            last_flow: LastFlow::default(),
         }
     }
 
@@ -77,7 +80,7 @@ impl Outbound {
         packet: &'p [u8],
         now: Instant,
     ) -> Option<Routed<'t, 'p>> {
-        match judge(routes, offload, packet) {
+        match judge(routes, &self.shared.flows, &mut self.last_flow, offload, packet) {
             Judgement::Send(peer, packet) => {
                 self.shared.outbound.tun_runs.add(packet.count());
                 return Some(Routed { peer, packet, next: 0 });
@@ -162,6 +165,8 @@ impl Outbound {
                 false
             }
         });
+        // The next batch may be judged by another policy.
+        self.last_flow = LastFlow::default();
         self.shared.notices.flush();
     }
 

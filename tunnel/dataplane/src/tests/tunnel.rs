@@ -1,14 +1,17 @@
 //! Packets from one host to the other.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tsrs_base_types::{NodeId, NodePrivate};
+use tsrs_tunnel_filter::{Filter, FilterRule, LocalNets, parse_rules};
 use tsrs_tunnel_packet::ipv4::{self, protocol};
 use tsrs_tunnel_packet::{DropReason, tsmp};
 use tsrs_tunnel_path::Source;
 
 use super::pair::{Pair, Seeded, ip, udp};
+use crate::policy::Filters;
 use crate::{Change, Event, PeerConfig, PeerPatch, Policy, TunnelConfig};
 
 #[test]
@@ -264,6 +267,45 @@ fn closed_policy_lets_nothing_pass() {
     assert!(pair.take_texts(1).is_empty() && pair.take_texts(0).is_empty());
     assert_eq!(pair.nodes[1].dropped_in(DropReason::NoFilter), 1);
     assert_eq!(pair.nodes[1].dropped_out(DropReason::NoFilter), 1);
+}
+
+#[test]
+fn filter_lets_in_what_a_rule_allows_and_replies_to_what_went_out() {
+    let mut pair = Pair::with_static_paths();
+    let own = pair.nodes[1].tailnet;
+    let local = LocalNets::new([ipnet::Ipv4Net::from(own)]);
+    let rule: FilterRule = serde_json::from_str(&format!(
+        r#"{{"SrcIPs":["{}"],"DstPorts":[{{"IP":"*","Ports":{{"First":1025,"Last":1025}}}}]}}"#,
+        pair.nodes[0].tailnet
+    ))
+    .unwrap();
+    let rules = parse_rules(&[rule]);
+    let filters = |shields_up| Filters {
+        normal: Filter::new(&rules.matches, local.clone(), &|_| Vec::new()),
+        shields_up,
+        jailed: Filter::shielded(local.clone()),
+    };
+    pair.nodes[1].plane.set_policy(Policy::Filtered(Arc::new(filters(false))));
+    // The packets of this bench go from port 1024 to port 1025.
+    let allowed = pair.datagram(0, "allowed");
+    let mut denied = pair.datagram(0, "denied");
+    denied[20..24].copy_from_slice(&[0x04, 0x01, 0x04, 0x00]);
+    pair.send(0, &[allowed.clone(), denied.clone()]);
+    assert_eq!(pair.take_texts(1), ["allowed"]);
+    assert_eq!(pair.nodes[1].dropped_in(DropReason::Acl), 1);
+    // The same packet is a reply once the flow has gone out.
+    pair.send(1, &[pair.datagram(1, "question")]);
+    pair.send(0, &[denied.clone()]);
+    assert_eq!(pair.take_texts(1), ["denied"]);
+    // A jailed peer shares neither rules nor flows.
+    let jailed = PeerConfig { jailed: true, ..pair.nodes[0].as_static_peer() };
+    let now = pair.now;
+    pair.nodes[1].upsert(jailed, now);
+    pair.send(0, &[allowed, denied.clone()]);
+    assert!(pair.take_texts(1).is_empty());
+    pair.send(1, &[pair.datagram(1, "question")]);
+    pair.send(0, &[denied]);
+    assert_eq!(pair.take_texts(1), ["denied"]);
 }
 
 #[test]

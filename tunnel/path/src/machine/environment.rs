@@ -37,6 +37,7 @@ impl<R: CryptoRngCore> PathMachine<R> {
 
     /// The host's network changed, or the host slept ([`LinkChange::Major`]).
     pub fn handle_link_change(&mut self, change: LinkChange, now: Instant) {
+        tracing::debug!(?change, "link changed");
         match change {
             LinkChange::Major => {
                 self.link_up = true;

@@ -251,6 +251,13 @@ impl<R: CryptoRngCore> PathMachine<R> {
         let Some(peer) = self.peers.get_mut(id) else { return };
         if peer.published != path {
             peer.published = path;
+            tracing::debug!(
+                peer = ?peer.node_key,
+                direct = ?path.direct,
+                also_derp = path.also_derp,
+                derp = ?path.derp,
+                "path changed"
+            );
             self.events.push_back(Event::PathChanged { peer: peer.node_key, path });
         }
         let next = peer.paths.as_deref().and_then(|paths| paths.next_timeout());

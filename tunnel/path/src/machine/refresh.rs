@@ -198,6 +198,12 @@ impl<R: CryptoRngCore> PathMachine<R> {
     }
 
     fn on_report(&mut self, report: Report, now: Instant) {
+        tracing::debug!(
+            udp = report.udp,
+            mapping_varies = report.mapping_varies_by_dest,
+            regions = report.region_latency.len(),
+            "netcheck done"
+        );
         self.own.note_report(&report, self.config.port_is_fixed, now);
         self.refresh.done_at = Some(now);
         self.choose_home(&report, now);
@@ -240,6 +246,7 @@ impl<R: CryptoRngCore> PathMachine<R> {
         if self.refresh.home == home {
             return;
         }
+        tracing::debug!(?home, "home region changed");
         self.refresh.home = home;
         self.relays.set_home(home);
         self.events.push_back(Event::HomeDerpChanged(home));

@@ -37,8 +37,8 @@ impl Report {
     }
 }
 
-/// What control is told about our network; the names are those of `tailcfg.NetInfo`. Fields that only the host knows
-/// (link type, firewall mode) are added by the caller.
+/// What control is told about our network; the names are those of `tailcfg.NetInfo`. The caller adds what only the host
+/// knows (link type, firewall mode), and that there is no IPv6.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NetInfo {
     /// See [`Report::mapping_varies_by_dest`].

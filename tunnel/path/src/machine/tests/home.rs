@@ -5,9 +5,8 @@ use super::*;
 
 fn homes(bench: &mut Bench) -> Vec<Option<i64>> {
     bench.drain();
-    let homes = bench.events.drain(..).filter_map(|event| match event {
-        Event::HomeDerpChanged(home) => Some(home.map(|home| home.0)),
-        _ => None,
+    let homes = bench.events.drain(..).filter_map(|event| {
+        if let Event::HomeDerpChanged(home) = event { Some(home.map(|home| home.0)) } else { None }
     });
     homes.collect()
 }
@@ -243,4 +242,72 @@ fn net_info_is_told_when_it_changes_materially_only() {
     }
     bench.drain();
     assert_eq!(infos(&mut bench), 1, "UDP works now");
+}
+
+#[test]
+fn endpoints_from_before_the_map_are_not_fresh_enough_for_a_call() {
+    let mut bench = fresh();
+    bench.machine.set_local(&[Ipv4Addr::new(10, 0, 0, 1)], 41641, bench.now);
+    bench.machine.set_regions(vec![region(1)], bench.now);
+    bench.machine.upsert_peer(peer_config(2), bench.now);
+    bench.send_data(2);
+    let calls = |bench: &mut Bench| {
+        bench.sent_to(2).iter().filter(|(_, message)| matches!(message, Message::CallMeMaybe { .. })).count()
+    };
+    assert_eq!(calls(&mut bench), 0);
+    bench.advance(Duration::from_secs(4));
+    assert_eq!(calls(&mut bench), 1);
+}
+
+#[test]
+fn a_request_during_a_netcheck_is_kept_for_afterwards() {
+    let mut bench = Bench::new();
+    let rounds = |bench: &mut Bench| {
+        bench.advance(Duration::from_secs(30));
+        bench.transmits.drain(..).filter(|transmit| transmit.bytes.len() == 40).count() / 3
+    };
+    bench.machine.restun(bench.now);
+    assert_eq!(rounds(&mut bench), 1);
+    bench.machine.restun(bench.now);
+    bench.machine.restun(bench.now);
+    bench.machine.restun(bench.now);
+    assert_eq!(rounds(&mut bench), 2, "one more, not one for each");
+}
+
+#[test]
+fn a_lost_connection_is_a_reason_for_stun_and_ends_what_was_heard_over_it() {
+    let mut bench = Bench::new();
+    bench.machine.set_regions((1..=2).map(region).collect(), bench.now);
+    bench.finish_netcheck();
+    bench.machine.upsert_peer(PeerConfig { home: Some(RegionId(2)), ..peer_config(2) }, bench.now);
+    bench.machine.note_derp_heard(&node_key(2), RegionId(1), bench.now);
+    assert_eq!(bench.path(2).derp, Some(RegionId(1)));
+    bench.machine.handle_derp(RegionId(1), DerpChange::Lost, bench.now);
+    assert!(bench.machine.netcheck.is_running());
+    bench.finish_netcheck();
+    bench.machine.handle_derp(RegionId(1), DerpChange::Lost, bench.now);
+    assert!(!bench.machine.netcheck.is_running(), "a further failed try is none");
+    bench.machine.handle_derp(RegionId(1), DerpChange::Connected, bench.now);
+    assert_eq!(bench.path(2).derp, Some(RegionId(2)), "it was not heard over the new connection");
+}
+
+#[test]
+fn data_by_relay_opens_the_connection_and_keeps_it() {
+    let mut bench = Bench::new();
+    bench.machine.set_regions((1..=2).map(region).collect(), bench.now);
+    bench.finish_netcheck();
+    // No disco: nothing but data goes there.
+    let silent = PeerConfig { home: Some(RegionId(2)), disco_key: None, ..peer_config(2) };
+    bench.machine.upsert_peer(silent, bench.now);
+    bench.send_data(2);
+    assert!(bench.events.contains(&Event::DerpConnect(RegionId(2))));
+    for _ in 0..100 {
+        bench.send_data(2);
+        bench.advance(Duration::from_secs(2));
+    }
+    assert!(!bench.events.contains(&Event::DerpClose(RegionId(2))));
+    bench.advance(Duration::from_secs(300));
+    assert!(bench.events.contains(&Event::DerpClose(RegionId(2))));
+    assert!(bench.events.contains(&Event::PeerIdle(node_key(2))));
+    assert_eq!(bench.machine.poll_timeout(), None);
 }

@@ -200,6 +200,23 @@ fn flow(bench: &mut Bench, time: Duration, b_millis: u64) -> BTreeSet<SocketAddr
 }
 
 #[test]
+fn a_path_that_loses_trust_is_looked_for_at_once() {
+    let mut bench = trusted();
+    let proved = bench.now;
+    bench.machine.note_sent(&node_key(2), bench.now, bench.now);
+    bench.drain();
+    bench.transmits.clear();
+    bench.advance(TRUST - Duration::from_millis(1));
+    bench.transmits.clear();
+    bench.advance(Duration::from_millis(1));
+    assert_eq!(bench.now - proved, TRUST);
+    assert!(bench.path(2).also_derp);
+    let sent = bench.sent_to(2);
+    assert!(sent.iter().any(|(to, _)| *to == Destination::Udp(addr(B))), "{sent:?}");
+    assert!(sent.iter().any(|(_, message)| matches!(message, Message::CallMeMaybe { .. })));
+}
+
+#[test]
 fn a_clearly_better_path_replaces_a_trusted_one_and_an_equal_one_does_not() {
     let mut bench = trusted();
     flow(&mut bench, UPGRADE_INTERVAL * 2, 40);
@@ -297,7 +314,13 @@ fn nodes_that_share_a_disco_key_are_told_apart_by_the_node_key_in_the_ping() {
     bench.receive(2, Source::Udp(addr("203.0.113.3:1")), &ping(3, 9));
     assert_eq!((candidates(&mut bench, 2), candidates(&mut bench, 3)), (0, 1));
     assert_eq!(bench.transmits.len(), 2);
-    // With one of them gone it is clear.
+    // With one of them gone it is clear, whichever came first.
+    let mut other = Bench::new();
+    other.machine.upsert_peer(peer_config(2), other.now);
+    other.machine.upsert_peer(PeerConfig { node_key: node_key(3), ..peer_config(2) }, other.now);
+    other.machine.remove_peer(&node_key(2));
+    other.receive(2, Source::Udp(addr("203.0.113.2:1")), &nameless);
+    assert_eq!(candidates(&mut other, 3), 1);
     bench.machine.remove_peer(&node_key(3));
     bench.receive(2, Source::Udp(addr("203.0.113.2:1")), &nameless);
     assert_eq!(candidates(&mut bench, 2), 1);

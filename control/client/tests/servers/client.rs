@@ -14,8 +14,6 @@ use tsrs_control_tailcfg::Hostinfo;
 use tsrs_platform_api::fake::FakeBinder;
 use tsrs_platform_net::{DnsServers, Net, NetConfig, Proxies};
 
-use crate::server::Headscale;
-
 /// How long the server may take for anything.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -26,25 +24,24 @@ pub(crate) struct Client {
     latest: Option<Arc<Netmap>>,
 }
 
+/// Where a control server is.
+pub(crate) struct Place {
+    pub(crate) url: String,
+    /// The certificate to trust.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
 impl Client {
-    pub(crate) fn start(headscale: &Headscale, hostname: &str) -> Self {
-        Self::start_with(headscale, hostname, NodeKeys::default())
+    pub(crate) fn start(place: Place, hostname: &str) -> Self {
+        Self::start_with(place, hostname, NodeKeys::default())
     }
 
-    pub(crate) fn start_with(headscale: &Headscale, hostname: &str, keys: NodeKeys) -> Self {
-        Self::new(headscale, hostname, keys, headscale.ca_file())
-    }
-
-    /// A client that was not told about the server's certificate.
-    pub(crate) fn start_untrusting(headscale: &Headscale, hostname: &str) -> Self {
-        Self::new(headscale, hostname, NodeKeys::default(), None)
-    }
-
-    fn new(headscale: &Headscale, hostname: &str, keys: NodeKeys, ca_file: Option<PathBuf>) -> Self {
+    /// A client that was logged in before with these keys.
+    pub(crate) fn start_with(place: Place, hostname: &str, keys: NodeKeys) -> Self {
         let net = Net::new(NetConfig {
             binder: Arc::new(FakeBinder::default()),
             proxies: Proxies::default(),
-            ca_files: ca_file.into_iter().collect(),
+            ca_files: place.ca_file.into_iter().collect(),
             dns: DnsServers::default(),
             hosts_file: PathBuf::from("/dev/null"),
         })
@@ -60,7 +57,7 @@ impl Client {
         machine_key[..hostname.len()].copy_from_slice(hostname.as_bytes());
         let disco_key = DiscoPrivate::generate(&mut OsRng).public();
         let config = Config {
-            server: headscale.url().parse().unwrap(),
+            server: place.url.parse().unwrap(),
             machine_key: MachinePrivate::from_bytes(machine_key),
             node_keys: keys.clone(),
             lock_key: LockPublic::default(),
@@ -124,6 +121,11 @@ impl Client {
             _ => None,
         })
         .await
+    }
+
+    /// The client is connected again.
+    pub(crate) async fn online(&mut self) {
+        self.event("connection", |event| matches!(event, Event::Online).then_some(())).await;
     }
 
     /// The netmap that came last.

@@ -10,6 +10,8 @@ use tokio::process::Command;
 use tokio::time::{interval, timeout};
 use tsrs_base_types::Redacted;
 
+use crate::client::Place;
+
 /// How long headscale may take to start on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long one command may take.
@@ -70,13 +72,15 @@ impl Headscale {
         }
     }
 
-    pub(crate) fn url(&self) -> &str {
-        &self.url
+    /// Where it is, and how to trust it.
+    pub(crate) fn place(&self) -> Place {
+        let ca_file = self.tls.then(|| self.folder.path().join("cert.pem"));
+        Place { url: self.url.clone(), ca_file }
     }
 
-    /// The certificate to trust, where the server has one.
-    pub(crate) fn ca_file(&self) -> Option<PathBuf> {
-        self.tls.then(|| self.folder.path().join("cert.pem"))
+    /// The same without its certificate.
+    pub(crate) fn untrusted(&self) -> Place {
+        Place { ca_file: None, ..self.place() }
     }
 
     /// Runs a command of the headscale CLI, and gives its output.

@@ -1,19 +1,14 @@
-//! The client against a real headscale on loopback, where one is on PATH. Needs no root and no network.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of a test fail by panicking")]
-#![expect(clippy::print_stderr, reason = "a skipped test says so")]
-#![expect(clippy::wildcard_enum_match_arm, reason = "a test waits for one event among all others")]
-
-mod client;
-mod server;
+//! Against a real headscale, where one is on PATH.
 
 use std::time::Duration;
 
-use client::Client;
-use server::Headscale;
-use tsrs_base_types::Redacted;
+use tsrs_base_types::{Redacted, RegionId};
 use tsrs_control_client::{Activity, Endpoint, Error, ErrorKind, Event};
 use tsrs_control_netmap::Change;
 use tsrs_control_tailcfg::{EndpointType, NetInfo};
+
+use crate::client::Client;
+use crate::headscale::Headscale;
 
 /// Runs a test body with a server, or says loudly that it does not.
 macro_rules! with_headscale {
@@ -21,7 +16,7 @@ macro_rules! with_headscale {
         match Headscale::start($tls).await {
             Some(headscale) => headscale,
             None => {
-                eprintln!("SKIPPED: headscale not on PATH");
+                tsrs_lab_netns::tools::skip(concat!("servers (line ", line!(), ")"), "headscale is not on PATH");
                 return;
             }
         }
@@ -32,7 +27,7 @@ macro_rules! with_headscale {
 async fn nodes_join_by_auth_key_see_each_other_change_and_leave() {
     let headscale = with_headscale!(true);
     let key = headscale.auth_key(&[]).await;
-    let mut first = Client::start(&headscale, "first");
+    let mut first = Client::start(headscale.place(), "first");
     first.handle.login(false, Some(key.clone())).unwrap();
     let first_key = first.logged_in().await.current.unwrap().public();
     let netmap = first.netmap(|_, _| true).await;
@@ -42,14 +37,12 @@ async fn nodes_join_by_auth_key_see_each_other_change_and_leave() {
     assert_eq!(netmap.peers().iter().count(), 0);
     first.event("online", |event| matches!(event, Event::Online).then_some(())).await;
 
-    let mut second = Client::start(&headscale, "second");
+    let mut second = Client::start(headscale.place(), "second");
     second.handle.login(false, Some(key.clone())).unwrap();
     second.logged_in().await;
     let endpoint = Endpoint { addr: "192.0.2.7:41641".parse().unwrap(), kind: EndpointType::LOCAL };
     second.handle.set_endpoints(vec![endpoint]);
-    second
-        .handle
-        .set_net_info(NetInfo { preferred_derp: tsrs_base_types::RegionId(999), ..NetInfo::default() });
+    second.handle.set_net_info(NetInfo { preferred_derp: RegionId(999), ..NetInfo::default() });
     first
         .netmap(|netmap, _| {
             netmap
@@ -69,7 +62,7 @@ async fn nodes_join_by_auth_key_see_each_other_change_and_leave() {
     // The same key re-registers after a restart; a new one replaces it on demand.
     let keys = second.keys.clone();
     drop(second);
-    let mut second = Client::start_with(&headscale, "second", keys.clone());
+    let mut second = Client::start_with(headscale.place(), "second", keys.clone());
     second.handle.login(false, None).unwrap();
     assert_eq!(second.logged_in().await, keys);
     second.handle.login(true, Some(key.clone())).unwrap();
@@ -113,7 +106,7 @@ async fn nodes_join_by_auth_key_see_each_other_change_and_leave() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_logs_in_on_a_page_and_comes_back_after_deletion() {
     let headscale = with_headscale!(false);
-    let mut client = Client::start(&headscale, "interactive");
+    let mut client = Client::start(headscale.place(), "interactive");
     client.handle.login(false, None).unwrap();
     let url = client.auth_url().await;
     // Asked again, it says the same page and goes on waiting.
@@ -155,7 +148,7 @@ async fn a_user_logs_in_on_a_page_and_comes_back_after_deletion() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refusals_and_untrusted_servers_are_explained() {
     let headscale = with_headscale!(true);
-    let mut client = Client::start(&headscale, "refused");
+    let mut client = Client::start(headscale.place(), "refused");
     client.handle.login(false, Some(Redacted::new("garbage".to_owned()))).unwrap();
     let trouble = client.trouble().await;
     assert_eq!((trouble.activity, trouble.kind), (Activity::Login, ErrorKind::Refused), "{}", trouble.text);
@@ -166,7 +159,7 @@ async fn refusals_and_untrusted_servers_are_explained() {
     client.handle.login(false, Some(key)).unwrap();
     client.logged_in().await;
 
-    let mut client = Client::start_untrusting(&headscale, "stranger");
+    let mut client = Client::start(headscale.untrusted(), "stranger");
     client.handle.login(false, None).unwrap();
     let trouble = client.trouble().await;
     assert_eq!(trouble.kind, ErrorKind::Certificate, "{}", trouble.text);

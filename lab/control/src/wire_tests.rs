@@ -1,0 +1,251 @@
+//! The server over the wire, against what headscale was seen to answer to the same calls.
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rand_core::OsRng;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tsrs_base_noise::{Initiator, Protocol, Secret};
+use tsrs_base_types::MachinePrivate;
+
+use crate::noise::{NoiseStream, Records};
+use crate::{KeySpec, LabConfig, LabControl, Policy};
+
+/// A connection of one machine, from the upgrade to HTTP/2. Written apart from `control/client`, so that the two ends
+/// cannot share a mistake.
+struct Client {
+    http: SendRequest<Full<Bytes>>,
+}
+
+struct Reply {
+    status: u16,
+    allow: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Client {
+    async fn connect(control: &LabControl, machine: &MachinePrivate) -> Self {
+        let address = control.http_url().unwrap().trim_start_matches("http://").to_owned();
+        let mut tcp = TcpStream::connect(&address).await.unwrap();
+        let protocol = Protocol {
+            name: b"Noise_IK_25519_ChaChaPoly_BLAKE2s",
+            prologue: b"Tailscale Control Protocol v145",
+            psk: false,
+        };
+        let server = control.noise_key();
+        let (state, message) = Initiator::start(
+            protocol,
+            machine.expose_bytes(),
+            server.as_bytes(),
+            None,
+            Secret::new([3; 32]),
+            &[],
+        )
+        .unwrap();
+        let mut initiation = vec![0, 145, 1, 0, 96];
+        initiation.extend_from_slice(&message.ephemeral);
+        initiation.extend_from_slice(&message.sealed_static);
+        initiation.extend_from_slice(&message.sealed_payload);
+        let head = format!(
+            "POST /ts2021 HTTP/1.1\r\nHost: {address}\r\nUpgrade: tailscale-control-protocol\r\n\
+             Connection: upgrade\r\nX-Tailscale-Handshake: {}\r\n\r\n",
+            data_encoding::BASE64.encode(&initiation)
+        );
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(tcp.read_u8().await.unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101"));
+        let mut response = [0; 51];
+        tcp.read_exact(&mut response).await.unwrap();
+        let ephemeral = response[3..35].try_into().unwrap();
+        let (_, split) = state.finish(&ephemeral, &response[35..], &[0; 32]).unwrap();
+        let mut stream = NoiseStream::new(tcp, Records::initiator(&split), Vec::new());
+        let mut early = [0; 9];
+        stream.read_exact(&mut early).await.unwrap();
+        assert_eq!(early[..5], [0xff, 0xff, 0xff, b'T', b'S']);
+        let mut payload = vec![0; u32::from_be_bytes(early[5..].try_into().unwrap()).try_into().unwrap()];
+        stream.read_exact(&mut payload).await.unwrap();
+        assert!(payload.starts_with(b"{\"nodeKeyChallenge\":\"chalpub:"));
+        let (http, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self { http }
+    }
+
+    async fn call(&mut self, method: &str, path: &str, body: impl Into<Bytes>) -> Reply {
+        let path = path.trim_start_matches("https://unused");
+        let request = Request::builder()
+            .method(Method::from_bytes(method.as_bytes()).unwrap())
+            .uri(format!("https://unused{path}"))
+            .body(Full::new(body.into()))
+            .unwrap();
+        let (head, body) = self.http.send_request(request).await.unwrap().into_parts();
+        Reply {
+            status: head.status.as_u16(),
+            allow: head.headers.get("allow").map(|value| value.to_str().unwrap().to_owned()),
+            body: body.collect().await.unwrap().to_bytes().to_vec(),
+        }
+    }
+
+    async fn post(&mut self, path: &str, body: &Value) -> Value {
+        let reply = self.call("POST", path, body.to_string()).await;
+        assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+        serde_json::from_slice(&reply.body).unwrap()
+    }
+
+    /// The messages of one map, without compression.
+    async fn map(&mut self, node_key: &Value) -> Value {
+        let request = json!({"Version": 145, "NodeKey": node_key, "Stream": false, "OmitPeers": false});
+        let reply = self.call("POST", "/machine/map", request.to_string()).await;
+        let (len, body) = reply.body.split_first_chunk::<4>().unwrap();
+        assert_eq!(usize::try_from(u32::from_le_bytes(*len)).unwrap(), body.len());
+        serde_json::from_slice(body).unwrap()
+    }
+}
+
+fn start() -> LabControl {
+    LabControl::start(LabConfig { users: vec!["lab".to_owned()], ..LabConfig::default() }).unwrap()
+}
+
+/// The captured request with a key that this server knows, where the captured one was good.
+fn with_key(request: &Value, captured: &Value, control: &LabControl) -> String {
+    let mut request = request.clone();
+    let good = captured["Status"] == 200 && captured["Body"]["Error"] == "";
+    if good && request["Auth"].is_object() {
+        request["Auth"]["AuthKey"] = json!(control.create_key(KeySpec::reusable()));
+    }
+    if request.is_null() { String::new() } else { request.to_string() }
+}
+
+#[tokio::test]
+async fn register_answers_as_headscale_does() {
+    let control = start();
+    let mut client = Client::connect(&control, &MachinePrivate::generate(&mut OsRng)).await;
+    let cases = tsrs_lab_vectors::json("headscale/register.json");
+    let cases = cases.as_array().unwrap();
+    assert_eq!(cases.len(), 11);
+    for case in cases {
+        let label = &case["label"];
+        let body = with_key(&case["Request"], case, &control);
+        let reply = client.call(case["Method"].as_str().unwrap(), "/machine/register", body).await;
+        assert_eq!(u64::from(reply.status), case["Status"].as_u64().unwrap(), "{label}");
+        let Ok(answer) = serde_json::from_slice::<Value>(&reply.body) else {
+            // Only the marketing name of the version differs.
+            let expected = case["Body"].as_str().unwrap().replace("v1.64", "");
+            assert_eq!(String::from_utf8(reply.body).unwrap(), expected, "{label}");
+            continue;
+        };
+        let expected = &case["Body"];
+        for member in ["Error", "NodeKeyExpired", "MachineAuthorized", "NodeKeySignature", "Login"] {
+            assert_eq!(answer[member], expected[member], "{label}: {member}");
+        }
+        assert_eq!(answer["AuthURL"] == "", expected["AuthURL"] == "", "{label}: AuthURL");
+        let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&answer), names(expected), "{label}: members");
+        assert_eq!(names(&answer["User"]), names(&expected["User"]), "{label}: members of User");
+    }
+}
+
+#[tokio::test]
+async fn other_calls_are_answered_as_headscale_does() {
+    let control = start();
+    let mut client = Client::connect(&control, &MachinePrivate::generate(&mut OsRng)).await;
+    let file = tsrs_lab_vectors::json("headscale/other-calls.json");
+    let mut compared = 0;
+    for case in file["calls"].as_array().unwrap() {
+        let path = case["Path"].as_str().unwrap();
+        // No SSH here, and a single map is answered with one, as the hosted service does.
+        let request = &case["Request"];
+        let is_single_map = path == "/machine/map" && case["Status"] == 200 && request["OmitPeers"] != true;
+        if path.starts_with("/machine/ssh/") || is_single_map {
+            continue;
+        }
+        let body = with_key(request, case, &control);
+        let reply = client.call(case["Method"].as_str().unwrap(), path, body).await;
+        assert_eq!(u64::from(reply.status), case["Status"].as_u64().unwrap(), "{case}");
+        assert_eq!(json!(reply.allow), case["Headers"]["Allow"], "{case}");
+        if reply.status != 200 {
+            let expected = case["Body"].as_str().unwrap().replace("v1.64", "");
+            assert_eq!(String::from_utf8(reply.body).unwrap(), expected, "{case}");
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, file["calls"].as_array().unwrap().len() - 3);
+}
+
+#[tokio::test]
+async fn a_login_page_answers_the_waiting_call() {
+    let control = start();
+    let mut client = Client::connect(&control, &MachinePrivate::generate(&mut OsRng)).await;
+    let key = json!("nodekey:93e6f31c9edf670a27125f1c7a7dd873c0420113312de94e3bbe87f085c65700");
+    let mut request = json!({"Version": 145, "NodeKey": key, "Hostinfo": {"Hostname": "Probe.example"}});
+    let url = client.post("/machine/register", &request).await["AuthURL"].as_str().unwrap().to_owned();
+    let id = url.rsplit('/').next().unwrap().to_owned();
+    request["Followup"] = json!(url);
+
+    // The page itself, over plain HTTP.
+    let page = |method: &'static str, body: &'static str| {
+        let address = control.http_url().unwrap().trim_start_matches("http://").to_owned();
+        let id = id.clone();
+        async move {
+            let mut tcp = TcpStream::connect(&address).await.unwrap();
+            let len = body.len();
+            let head = format!(
+                "{method} /register/{id} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}"
+            );
+            tcp.write_all(head.as_bytes()).await.unwrap();
+            let mut text = String::new();
+            tcp.read_to_string(&mut text).await.unwrap();
+            text
+        }
+    };
+    assert!(page("GET", "").await.contains("<b>Probe.example</b>"));
+    let (answer, page) =
+        tokio::join!(client.post("/machine/register", &request), page("POST", "user=eve%40lab.test"));
+    assert!(page.contains("may join"), "{page}");
+    assert_eq!(answer["AuthURL"], "");
+    assert_eq!(answer["Login"]["LoginName"], "eve@lab.test");
+    let map = client.map(&key).await;
+    assert_eq!(map["Node"]["Name"], "probe.lab.test.");
+    assert_eq!(map["Node"]["Addresses"], json!(["100.64.0.1/32", "fd7a:115c:a1e0::1/128"]));
+}
+
+#[tokio::test]
+async fn nodes_see_each_other_and_only_what_the_policy_grants() {
+    let control = start();
+    let mut keys = Vec::new();
+    let mut clients = Vec::new();
+    for number in 1..=2 {
+        let mut client = Client::connect(&control, &MachinePrivate::generate(&mut OsRng)).await;
+        let key = json!(format!("nodekey:{:064x}", number));
+        let auth = control.create_key(KeySpec::single_use());
+        let request = json!({"Version": 145, "NodeKey": key, "Auth": {"AuthKey": auth}, "Hostinfo": {"Hostname": "twin"}});
+        assert_eq!(client.post("/machine/register", &request).await["MachineAuthorized"], true);
+        let update = json!({"Version": 145, "NodeKey": key, "OmitPeers": true, "Endpoints": ["192.0.2.1:41641"],
+            "DiscoKey": format!("discokey:{:064x}", number), "Hostinfo": {"Hostname": "twin", "NetInfo": {"PreferredDERP": 900}}});
+        assert_eq!(client.call("POST", "/machine/map", update.to_string()).await.status, 200);
+        keys.push(key);
+        clients.push(client);
+    }
+    let map = clients[0].map(&keys[0]).await;
+    assert_eq!(map["Node"]["Name"], "twin.lab.test.");
+    let peer = &map["Peers"][0];
+    assert_eq!((&peer["Name"], &peer["HomeDERP"]), (&json!("twin-1.lab.test."), &json!(900)));
+    assert_eq!((&peer["Online"], &peer["Endpoints"]), (&json!(false), &json!(["192.0.2.1:41641"])));
+    assert_eq!(map["PacketFilters"]["base"][0]["SrcIPs"], json!(["*"]));
+    assert_eq!(map["DERPMap"]["Regions"]["900"]["Nodes"][0]["HostName"], "127.0.0.1");
+    // A node cannot be read by another machine.
+    let stolen = json!({"Version": 145, "NodeKey": keys[0]}).to_string();
+    assert_eq!(clients[1].call("POST", "/machine/map", stolen).await.status, 404);
+
+    control.set_policy(Policy::deny_all()).unwrap();
+    let map = clients[0].map(&keys[0]).await;
+    assert_eq!(map["Peers"], Value::Null);
+    assert_eq!(map["PacketFilters"], json!({"base": []}));
+}
