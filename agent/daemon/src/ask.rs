@@ -47,7 +47,10 @@ pub(crate) enum Failure {
         /// Its words.
         text: String,
     },
-    /// It did not work: no answer, no engine, too many at once. One line for the user.
+    /// Nobody answered within the time limit.
+    #[error("no answer in time")]
+    NoAnswer,
+    /// It did not work: no engine, too many at once. One line for the user.
     #[error("{0}")]
     Failed(String),
     /// The backend has ended.
@@ -80,7 +83,7 @@ pub(crate) enum Ask {
     DeleteProfile(String, Reply<()>),
     /// Watch the bus. The material for the first message belongs to the moment at which the watch begins.
     Watch(WatchMask, Reply<Watch>),
-    /// Ask a peer for a sign of life; the answer comes with it, or [`Failure::Failed`] after a limit.
+    /// Ask a peer for a sign of life; the answer comes with it, or [`Failure::NoAnswer`] after a limit.
     Ping(NodePublic, Probe, Reply<Pong>),
     /// The engine's newest netcheck report in the shape of `netcheck --format=json` (client sheet §1.6); measured anew when
     /// there is none.
