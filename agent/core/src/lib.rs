@@ -7,9 +7,11 @@
 pub mod agent;
 pub mod agent_state;
 pub mod bus;
+pub mod config_file;
 pub mod health;
 pub mod prefs;
 pub mod profiles;
 pub mod state_file;
 pub mod status;
+pub mod takeover;
 pub mod wanted;

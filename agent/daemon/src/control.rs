@@ -24,7 +24,7 @@ pub(crate) struct TunnelFacts {
 }
 
 /// Starts control clients.
-pub(crate) trait ControlStarter: Send {
+pub(crate) trait ControlStarter: Send + Sync {
     /// Starts one; it ends when the handle is dropped.
     fn start(&self, start: ControlStart, facts: TunnelFacts) -> Result<Started, String>;
 }
@@ -36,7 +36,7 @@ pub(crate) struct Started {
 }
 
 /// Steers a control client.
-pub(crate) trait ControlHandle: Send {
+pub(crate) trait ControlHandle: Send + Sync {
     fn login(&self, renew: bool, auth_key: Option<Redacted<String>>) -> Result<(), String>;
     fn logout(&self) -> BoxFuture<'static, Result<(), String>>;
     fn set_expiry_sooner(&self, at: Timestamp) -> BoxFuture<'static, Result<(), String>>;

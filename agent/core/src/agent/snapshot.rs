@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub key_expired: bool,
     /// The map stream delivers.
     pub control_online: bool,
+    /// The address is on the TUN.
+    pub address_is_set: bool,
     /// Name of the host, for a status before the first netmap.
     pub hostname: String,
     /// Operating system.
@@ -76,6 +78,7 @@ impl<R: CryptoRngCore> Agent<R> {
             lock_key: current.login.lock_key.as_ref().map(LockPrivate::public).unwrap_or_default(),
             key_expired: self.is_key_expired(now.wall),
             control_online: self.control_online,
+            address_is_set: self.tunnel.is_up(),
             hostname: self.host.hostname.clone(),
             os: self.host.os.clone(),
             udp_port,

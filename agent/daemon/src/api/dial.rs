@@ -1,159 +1,211 @@
-//! `dial`: a TCP connection into the tailnet for a client, such as `nc` (client sheet §2.2).
+//! `dial`: a TCP connection into the tailnet for `nc` and `ssh` (client sheet §2.2).
 //!
-//! Only addresses of the tailnet are dialled, and by a socket without a mark, so that it goes by the host's routes into the
-//! tunnel as any program's would. For everything else the caller is told to dial itself, with its own rights.
+//! Only addresses that the tunnel's routes lead to are dialled, on a socket bound to the tunnel. For anything else the
+//! caller is told to dial itself, with its own rights and its own way out.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
-use http::{Response, StatusCode};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{HeaderMap, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
-use tsrs_agent_core::agent::Snapshot;
-use tsrs_agent_core::status::is_running;
+use tsrs_agent_core::wanted::own_addresses;
 use tsrs_agent_localapi::requests::dial as names;
 use tsrs_control_netmap::Netmap;
-use tsrs_control_tailcfg::Node;
-use tsrs_tunnel_dns::Name;
+use tsrs_tunnel_dns::{Name, QueryType};
 
-use super::request::Call;
-use super::response::{self, Answer, Outcome, Refused};
+use super::misc::header_name;
+use super::request::Asked;
+use super::{Answer, Api};
+use crate::tunnel_net;
 
 /// How long a connection may take to open.
-const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) async fn dial(mut call: Call) -> Outcome {
-    let upgrades = call.header(CONNECTION.as_str()).split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade"));
-    if !upgrades || !call.header(UPGRADE.as_str()).eq_ignore_ascii_case(names::UPGRADE) {
-        return Err(Refused::bad("bad ts-dial upgrade"));
-    }
-    let (host, port) = (call.header(names::HOST).to_owned(), call.header(names::PORT).to_owned());
-    if host.is_empty() || port.is_empty() {
-        return Err(Refused::bad("missing Dial-Host or Dial-Port header"));
-    }
-    let network = match call.header(names::NETWORK) {
-        "" | "tcp" | "tcp4" => "tcp",
-        network => return Err(failure(&format!("dial {network}: unknown network {network}"))),
-    };
-    let port: u16 = port.parse().map_err(|_| failure(&format!("dial {network}: invalid port {port}")))?;
-    let to = match target(&call.snapshot, &host) {
-        Target::Tailnet(ip) => SocketAddrV4::new(ip, port),
-        Target::Elsewhere => return Ok(dial_self(&host, port)),
-        Target::Unreachable(why) => return Err(failure(&format!("dial {network} {host}:{port}: {why}"))),
-    };
-    let opened = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(to)).await;
-    let mut far = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
-        tracing::debug!(%error, "a connection into the tailnet failed");
-        failure(&format!("dial {network} {to}: {}", words(&error)))
-    })?;
-    let upgrade = hyper::upgrade::on(&mut call.request);
-    call.connection.set_relay(Box::pin(async move {
-        match upgrade.await {
-            Ok(near) => {
-                if let Err(error) = copy_bidirectional(&mut TokioIo::new(near), &mut far).await {
-                    tracing::debug!(%error, "a connection into the tailnet broke");
-                }
-            }
-            Err(error) => tracing::debug!(%error, "a client left before its connection was open"),
+impl Api {
+    pub(super) async fn dial(&self, asked: Asked) -> Answer {
+        let Some(wanted) = Wanted::read(asked.headers()) else {
+            return Answer::text(400, "bad ts-dial upgrade");
+        };
+        if wanted.network != "tcp" {
+            let text = format!("dial failure: dial {0}: unknown network {0}", wanted.network);
+            return Answer::text(502, &text);
         }
-    }));
-    let mut answer: Answer = Response::new(Default::default());
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(names::UPGRADE));
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    Ok(answer)
-}
+        let address = match self.resolve(&wanted.host).await {
+            Ok(address) => SocketAddrV4::new(address, wanted.port),
+            Err(text) => return Answer::text(502, &format!("resolve failure: {text}")),
+        };
+        if !self.routes.lead_to(*address.ip()) {
+            return dial_yourself(address);
+        }
+        match tunnel_net::connect(&self.tun_name, address, LIMIT).await {
+            Ok(stream) => upgraded(asked, stream),
+            Err(error) => Answer::text(502, &format!("dial failure: dial tcp {address}: {}", words(&error))),
+        }
+    }
 
-fn failure(why: &str) -> Refused {
-    Refused::text(StatusCode::BAD_GATEWAY, format!("dial failure: {why}"))
-}
-
-/// What scripts know from the official daemon.
-fn words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-        io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
-        _ => error.to_string(),
+    /// The address of a host: a literal, a name of the tailnet in full or in short, or whatever our resolver says.
+    async fn resolve(&self, host: &str) -> Result<Ipv4Addr, String> {
+        match host.parse::<IpAddr>() {
+            Ok(IpAddr::V4(address)) => return Ok(address),
+            Ok(IpAddr::V6(address)) => return Err(format!("{address}: IPv6 is not carried")),
+            Err(_) => {}
+        }
+        let netmap = self.backend.snapshot().netmap.clone();
+        if let Some(address) = netmap.as_ref().and_then(|netmap| of_the_tailnet(netmap, host)) {
+            return Ok(address);
+        }
+        let unknown = || format!("lookup {host}: no such host");
+        let name = Name::parse(host).map_err(|_| unknown())?;
+        let dns = self.dns.as_ref().ok_or_else(unknown)?;
+        let (message, _) =
+            dns.ask(name, QueryType::A).await.map_err(|error| format!("lookup {host}: {error}"))?;
+        first_address(&message).ok_or_else(unknown)
     }
 }
 
-fn dial_self(host: &str, port: u16) -> Answer {
-    let mut answer = response::empty(StatusCode::OK);
-    let at = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    if let Ok(at) = HeaderValue::from_str(&at) {
-        answer.headers_mut().insert(HeaderName::from_static("dial-self"), HeaderValue::from_static("true"));
-        answer.headers_mut().insert(HeaderName::from_static("dial-addr"), at);
+struct Wanted {
+    host: String,
+    port: u16,
+    network: String,
+}
+
+impl Wanted {
+    fn read(headers: &HeaderMap) -> Option<Self> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let upgrade = text(UPGRADE.as_str())?.eq_ignore_ascii_case(names::UPGRADE);
+        let connection = text(CONNECTION.as_str())?.to_ascii_lowercase().contains("upgrade");
+        if !upgrade || !connection {
+            return None;
+        }
+        let host = text(names::HOST).filter(|host| !host.is_empty())?.to_owned();
+        let port = text(names::PORT)?.parse().ok()?;
+        let network = text(names::NETWORK).filter(|network| !network.is_empty()).unwrap_or("tcp").to_owned();
+        Some(Self { host, port, network })
+    }
+}
+
+fn of_the_tailnet(netmap: &Netmap, host: &str) -> Option<Ipv4Addr> {
+    let host = host.trim_end_matches('.');
+    let suffix = netmap.magic_dns_suffix();
+    let named = |name: &str| {
+        let name = name.trim_end_matches('.');
+        let short = name.strip_suffix(suffix).map(|short| short.trim_end_matches('.'));
+        name.eq_ignore_ascii_case(host) || short.is_some_and(|short| short.eq_ignore_ascii_case(host))
+    };
+    let mut nodes = std::iter::once(netmap.self_node()).chain(netmap.peers().iter());
+    let node = nodes.find(|node| !node.name.is_empty() && named(&node.name))?;
+    own_addresses(node).first().copied()
+}
+
+/// The first A record of an answer (RFC 1035 §4.1).
+fn first_address(message: &[u8]) -> Option<Ipv4Addr> {
+    let word = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
+    let (questions, answers) = (word(4)?, word(6)?);
+    let mut at = 12;
+    for _ in 0..questions {
+        at = skip_name(message, at)? + 4;
+    }
+    for _ in 0..answers {
+        at = skip_name(message, at)?;
+        let (kind, len) = (word(at)?, usize::from(word(at + 8)?));
+        let data = message.get(at + 10..at + 10 + len)?;
+        if kind == QueryType::A.0 {
+            return <[u8; 4]>::try_from(data).ok().map(Ipv4Addr::from);
+        }
+        at += 10 + len;
+    }
+    None
+}
+
+fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match usize::from(*message.get(at)?) {
+            0 => return Some(at + 1),
+            pointer if pointer & 0xc0 == 0xc0 => return Some(at + 2),
+            len => at += 1 + len,
+        }
+    }
+}
+
+fn dial_yourself(address: SocketAddrV4) -> Answer {
+    let mut answer = Answer::empty(StatusCode::OK);
+    for (name, value) in [(names::SELF, "true".to_owned()), (names::ADDR, address.to_string())] {
+        if let (Some(name), Ok(value)) = (header_name(name), HeaderValue::from_str(&value)) {
+            answer = answer.header(name, value);
+        }
     }
     answer
 }
 
-/// Where a connection would go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Target {
-    /// To this address, through the tunnel.
-    Tailnet(Ipv4Addr),
-    /// Not through the tunnel.
-    Elsewhere,
-    /// Into the tailnet, but it cannot.
-    Unreachable(&'static str),
-}
-
-fn target(snapshot: &Snapshot, host: &str) -> Target {
-    let Some(netmap) = &snapshot.netmap else { return Target::Elsewhere };
-    let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let node = match literal {
-        Ok(ip) => peer_for(netmap, ip, snapshot.prefs.route_all),
-        Err(_) => peer_named(netmap, host),
-    };
-    let Some(node) = node else { return Target::Elsewhere };
-    if !is_running(snapshot) {
-        return Target::Unreachable("not connected to the tailnet");
-    }
-    match literal {
-        Ok(IpAddr::V4(ip)) => Target::Tailnet(ip),
-        // Only IPv4 is carried; a peer has both, a host in a subnet is not ours to translate.
-        Ok(IpAddr::V6(ip)) if !node.addresses.iter().any(|net| net.addr() == ip) => {
-            Target::Unreachable("only IPv4 is carried")
+/// 101, then bytes in both directions until both sides are done.
+fn upgraded(asked: Asked, mut stream: TcpStream) -> Answer {
+    let mut request = asked.into_request();
+    tokio::spawn(async move {
+        match hyper::upgrade::on(&mut request).await {
+            Ok(upgraded) => {
+                // How it ends is between the two sides.
+                let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(upgraded), &mut stream).await;
+            }
+            Err(error) => tracing::debug!(%error, "a dialled connection was not taken"),
         }
-        Ok(IpAddr::V6(_)) | Err(_) => v4_address(node).map_or(Target::Unreachable("the peer has no IPv4 address"), Target::Tailnet),
-    }
-}
-
-/// The peer with this address, or where subnet routes are accepted the peer with the longest route to it. A default route
-/// is no route into the tailnet. Our own addresses belong to no peer.
-pub(super) fn peer_for(netmap: &Netmap, ip: IpAddr, accept_routes: bool) -> Option<&Node> {
-    if let Some(node) = netmap.node_by_addr(ip) {
-        return (node.id != netmap.self_node().id).then_some(node.as_ref());
-    }
-    let routes = netmap.peers().iter().filter(|_| accept_routes).flat_map(|node| {
-        let covering = node.routes().iter().filter(move |net| net.prefix_len() > 0 && net.contains(&ip));
-        covering.map(move |net| (net.prefix_len(), node.as_ref()))
     });
-    routes.max_by_key(|(len, _)| *len).map(|(_, node)| node)
+    Answer::empty(StatusCode::SWITCHING_PROTOCOLS)
+        .header(CONNECTION, HeaderValue::from_static("upgrade"))
+        .header(UPGRADE, HeaderValue::from_static(names::UPGRADE))
 }
 
-/// The peer with this MagicDNS name, with or without the tailnet's suffix.
-fn peer_named<'a>(netmap: &'a Netmap, host: &str) -> Option<&'a Node> {
-    let host = Name::parse(host).ok().filter(|name| !name.is_root())?;
-    let suffix = netmap.magic_dns_suffix();
-    let whole = Name::parse(&format!("{}.{suffix}", String::from_utf8_lossy(host.as_bytes()))).ok();
-    let single = host.labels().count() == 1;
-    netmap
-        .peers()
-        .iter()
-        .find(|node| {
-            Name::parse(&node.name).is_ok_and(|name| name == host || (single && whole.as_ref() == Some(&name)))
-        })
-        .map(AsRef::as_ref)
+/// A failure in the words that Go uses, which users know from `nc`.
+fn words(error: &std::io::Error) -> String {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+    let known = [
+        (ConnectionRefused, "connect: connection refused"),
+        (TimedOut, "i/o timeout"),
+        (HostUnreachable, "connect: no route to host"),
+        (NetworkUnreachable, "connect: network is unreachable"),
+    ];
+    let found = known.iter().find(|(kind, _)| error.kind() == *kind);
+    found.map_or_else(|| error.to_string(), |(_, words)| (*words).to_owned())
 }
 
-/// The peer's own IPv4 address.
-pub(super) fn v4_address(node: &Node) -> Option<Ipv4Addr> {
-    node.addresses.iter().find_map(|net| match net.addr() {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    })
+#[cfg(test)]
+mod tests {
+    use data_encoding::BASE64;
+
+    use super::*;
+
+    #[test]
+    fn the_first_address_of_an_answer_is_read_and_garbage_gives_none() {
+        let captured = BASE64
+            .decode(b"AAGFgAABAAEAAAAABGJldGEDbGFiBHRlc3QAAAEAAQRiZXRhA2xhYgR0ZXN0AAABAAEAAAAFAARkQAAB");
+        let message = captured.unwrap();
+        assert_eq!(first_address(&message), Some(Ipv4Addr::new(100, 64, 0, 1)));
+        for len in 0..message.len() {
+            assert_eq!(first_address(&message[..len]), None, "{len}");
+        }
+        assert_eq!(first_address(&[0xff; 64]), None);
+    }
+
+    #[test]
+    fn only_a_whole_upgrade_is_one() {
+        let headers = |pairs: &[(&'static str, &'static str)]| {
+            pairs
+                .iter()
+                .map(|(name, value)| (header_name(name).unwrap(), HeaderValue::from_static(value)))
+                .collect()
+        };
+        let good =
+            [("upgrade", "ts-dial"), ("connection", "upgrade"), ("dial-host", "beta"), ("dial-port", "22")];
+        let read = Wanted::read(&headers(&good)).unwrap();
+        assert_eq!((read.host.as_str(), read.port, read.network.as_str()), ("beta", 22, "tcp"));
+        for missing in 0..good.len() {
+            let mut pairs = good.to_vec();
+            pairs.remove(missing);
+            assert!(Wanted::read(&headers(&pairs)).is_none());
+        }
+        let mut wrong = good;
+        wrong[0].1 = "x";
+        assert!(Wanted::read(&headers(&wrong)).is_none());
+    }
 }

@@ -1,89 +1,120 @@
-//! Reads that are answered from the snapshot: status, owners of addresses, parts of the netmap.
+//! Reads of the netmap.
 
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use tsrs_agent_core::status::{self, WhoIsAddr};
+use tsrs_agent_core::wanted::shown_dns;
+use tsrs_agent_localapi::BackendState;
 use tsrs_agent_localapi::lock::LockStatus;
-use tsrs_base_types::{NodeId, UserId};
+use tsrs_agent_localapi::requests::ExitNodeSuggestion;
+use tsrs_base_types::{LockPublic, NodeId, UserId};
+use tsrs_control_tailcfg::FilterRule;
 
-use super::request::Call;
-use super::response::{self, Outcome, Refused};
-use crate::ask::Ask;
+use super::request::Asked;
+use super::{Answer, Api};
 
-pub(super) async fn status(call: Call) -> Outcome {
-    // Without the engine's view the rest is still worth showing.
-    let live = call.api.asks.ask(Ask::Live).await.unwrap_or_default();
-    let with_peers = call.query.value("peers") != "false";
-    response::json(&status::status(&call.api.asks.snapshot(), &live, with_peers))
+fn no_netmap() -> Answer {
+    Answer::text(503, "no netmap")
 }
 
-pub(super) fn whois(call: &Call) -> Outcome {
-    let addr = match call.query.value("addr") {
-        "" => return Err(Refused::bad("missing 'addr' parameter")),
-        text => WhoIsAddr::parse(text).ok_or_else(|| Refused::bad("invalid 'addr' parameter"))?,
-    };
-    match status::whois(&call.snapshot, addr) {
-        Some(owner) => response::json(&owner),
-        None => Err(Refused::text(StatusCode::NOT_FOUND, "no match for IP:port")),
+impl Api {
+    pub(super) fn whois(&self, asked: &Asked) -> Answer {
+        let addr = asked.param("addr");
+        if addr.is_empty() {
+            return Answer::text(400, "missing 'addr' parameter");
+        }
+        let Some(addr) = WhoIsAddr::parse(addr) else { return Answer::text(400, "invalid 'addr' parameter") };
+        match status::whois(&self.backend.snapshot(), addr) {
+            Some(found) => Answer::json(&found),
+            None => Answer::text(404, "no match for IP:port"),
+        }
     }
-}
 
-/// `null` before the first netmap; the last one stays while stopped.
-pub(super) fn derp_map(call: &Call) -> Outcome {
-    response::json(&call.snapshot.netmap.as_ref().map(|netmap| netmap.derp_map().as_ref()))
-}
-
-/// Tailscale Services; we know of none.
-pub(super) fn services(call: &Call) -> Outcome {
-    match call.snapshot.netmap {
-        Some(_) => response::json(&json!({})),
-        None => Err(no_netmap()),
+    pub(super) fn derp_map(&self) -> Answer {
+        match &self.backend.snapshot().netmap {
+            Some(netmap) => Answer::json(&**netmap.derp_map()),
+            None => Answer::json(&Value::Null),
+        }
     }
-}
 
-pub(super) fn no_netmap() -> Refused {
-    Refused::text(StatusCode::SERVICE_UNAVAILABLE, "no netmap")
-}
-
-pub(super) fn peer_by_id(call: &Call) -> Outcome {
-    let id = NodeId(id(call)?);
-    match call.snapshot.netmap.as_ref().and_then(|netmap| netmap.node(id)) {
-        Some(node) => response::json(node.as_ref()),
-        None => Err(Refused::text(StatusCode::NOT_FOUND, "no peer with that NodeID")),
+    /// Tailscale Services are not there; the empty object says so.
+    pub(super) fn services(&self) -> Answer {
+        match &self.backend.snapshot().netmap {
+            Some(_) => Answer::json(&json!({})),
+            None => no_netmap(),
+        }
     }
-}
 
-pub(super) fn user_profile(call: &Call) -> Outcome {
-    let id = UserId(id(call)?);
-    match call.snapshot.netmap.as_ref().and_then(|netmap| netmap.user_profile(id)) {
-        Some(user) => response::json(user.as_ref()),
-        None => Err(Refused::text(StatusCode::NOT_FOUND, "no user with that UserID")),
+    pub(super) fn peer_by_id(&self, asked: &Asked) -> Answer {
+        let Ok(id) = asked.param("id").parse() else { return Answer::text(400, "invalid 'id' parameter") };
+        let snapshot = self.backend.snapshot();
+        match snapshot.netmap.as_ref().and_then(|netmap| netmap.node(NodeId(id))) {
+            Some(node) => Answer::json(&**node),
+            None => Answer::text(404, "no peer with that NodeID"),
+        }
     }
-}
 
-fn id(call: &Call) -> Result<i64, Refused> {
-    call.query.value("id").parse().map_err(|_| Refused::bad("invalid 'id' parameter"))
-}
+    pub(super) fn user_profile(&self, asked: &Asked) -> Answer {
+        let Ok(id) = asked.param("id").parse() else { return Answer::text(400, "invalid 'id' parameter") };
+        let snapshot = self.backend.snapshot();
+        match snapshot.netmap.as_ref().and_then(|netmap| netmap.user_profile(UserId(id))) {
+            Some(user) => Answer::json(&**user),
+            None => Answer::text(404, "no user with that UserID"),
+        }
+    }
 
-/// Sorted, or `null`.
-pub(super) fn cert_domains(call: &Call) -> Outcome {
-    let domains = call.snapshot.netmap.as_ref().map(|netmap| netmap.dns().cert_domains.clone());
-    let sorted = domains.filter(|domains| !domains.is_empty()).map(|mut domains| {
-        domains.sort();
-        domains
-    });
-    response::json(&sorted)
-}
+    pub(super) fn cert_domains(&self) -> Answer {
+        let snapshot = self.backend.snapshot();
+        let mut domains =
+            snapshot.netmap.as_ref().map(|netmap| netmap.dns().cert_domains.clone()).unwrap_or_default();
+        domains.sort_unstable();
+        Answer::json(&(!domains.is_empty()).then_some(domains))
+    }
 
-/// Tailnet Lock. A lock that the tailnet announces is shown as one that has not signed us: nothing here verifies it.
-pub(super) fn lock_status(call: &Call) -> Outcome {
-    let snapshot = &call.snapshot;
-    let head = snapshot.netmap.as_ref().and_then(|netmap| netmap.lock_head());
-    response::json(&LockStatus {
-        enabled: head.is_some(),
-        head: head.and_then(|head| data_encoding::BASE32_NOPAD.decode(head.as_bytes()).ok()?.try_into().ok()),
-        public_key: snapshot.lock_key,
-        node_key: snapshot.have_node_key.then_some(snapshot.node_key),
-        ..LockStatus::default()
-    })
+    pub(super) fn dns_config(&self) -> Answer {
+        match &self.backend.snapshot().netmap {
+            Some(netmap) => Answer::json(&shown_dns(netmap)),
+            None => no_netmap(),
+        }
+    }
+
+    /// No exit node can be used yet, so none is suggested.
+    pub(super) fn suggest_exit_node(&self) -> Answer {
+        match &self.backend.snapshot().netmap {
+            Some(_) => Answer::json(&ExitNodeSuggestion::default()),
+            None => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "no preferred DERP, try again later"),
+        }
+    }
+
+    /// Files cannot be sent yet, so there are no targets.
+    pub(super) fn file_targets(&self) -> Answer {
+        match self.backend.snapshot().state {
+            BackendState::Running => Answer::json(&json!([])),
+            BackendState::NoState
+            | BackendState::InUseOtherUser
+            | BackendState::NeedsLogin
+            | BackendState::NeedsMachineAuth
+            | BackendState::Stopped
+            | BackendState::Starting => {
+                Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "not connected to the tailnet")
+            }
+        }
+    }
+
+    pub(super) fn lock_status(&self) -> Answer {
+        let snapshot = self.backend.snapshot();
+        let logged_in = snapshot.have_node_key;
+        Answer::json(&LockStatus {
+            public_key: if logged_in { snapshot.lock_key } else { LockPublic::default() },
+            node_key: logged_in.then_some(snapshot.node_key),
+            ..LockStatus::default()
+        })
+    }
+
+    pub(super) fn filter_rules(&self) -> Answer {
+        let snapshot = self.backend.snapshot();
+        let rules: Option<Vec<&FilterRule>> =
+            snapshot.netmap.as_ref().map(|netmap| netmap.filter_rules().collect());
+        Answer::json(&rules)
+    }
 }

@@ -1,120 +1,150 @@
-//! Settings, logins and accounts.
+//! Status, prefs, start, login and logout.
 
-use http::{Method, StatusCode};
-use jiff::Timestamp;
+use http::StatusCode;
+use tsrs_agent_core::agent::CommandError;
+use tsrs_agent_core::status;
+use tsrs_agent_localapi::json::from_client;
 use tsrs_agent_localapi::requests::CheckPrefsAnswer;
 use tsrs_agent_localapi::{MaskedPrefs, Prefs, StartOptions};
 
-use super::request::Call;
-use super::response::{self, Outcome, Refused};
-use crate::ask::{Ask, Failure};
+use super::request::Asked;
+use super::{Answer, Api};
+use crate::backend::Ended;
 
-/// Header with the reason for a disconnection, in base64.
-const REASON: &str = "X-Tailscale-Reason";
-
-/// Longest reason that is kept, in bytes: a sentence for an audit log.
-const MAX_REASON_LEN: usize = 1024;
-
-pub(super) async fn prefs(mut call: Call) -> Outcome {
-    if call.method != Method::PATCH {
-        return response::json(&call.snapshot.prefs);
+impl Api {
+    pub(super) async fn status(&self, asked: &Asked) -> Answer {
+        let with_peers = asked.param("peers") != "false";
+        let live = self.tunnel.live().await;
+        Answer::json(&status::status(&self.backend.snapshot(), &live, with_peers))
     }
-    let edit: MaskedPrefs = call.json_body().await?.map_err(Refused::bad)?;
-    if let Some(reason) = reason(&call) {
-        tracing::info!(reason, uid = call.connection.uid, "settings are changed");
-    }
-    match call.api.asks.ask(|reply| Ask::EditPrefs(Box::new(edit), reply)).await {
-        Ok(prefs) => response::json(&prefs),
-        Err(Failure::Refused(why)) => {
-            Err(Refused::json(StatusCode::BAD_REQUEST, "Error", &why.to_string()))
-        }
-        Err(failure) => Err(failure.into()),
-    }
-}
 
-pub(super) async fn check_prefs(mut call: Call) -> Outcome {
-    let prefs: Prefs = call.json_body().await?.map_err(|_| Refused::bad("invalid JSON body"))?;
-    let error = match call.api.asks.ask(|reply| Ask::CheckPrefs(Box::new(prefs), reply)).await {
-        Ok(()) => String::new(),
-        Err(Failure::Refused(why)) => why.to_string(),
-        Err(failure) => return Err(failure.into()),
-    };
-    response::json(&CheckPrefsAnswer { error })
-}
-
-pub(super) async fn start(mut call: Call) -> Outcome {
-    let options: StartOptions = call.json_body().await?.map_err(Refused::bad)?;
-    call.api.asks.ask(|reply| Ask::Start(Box::new(options), reply)).await?;
-    Ok(response::empty(StatusCode::NO_CONTENT))
-}
-
-pub(super) async fn login_interactive(call: Call) -> Outcome {
-    call.api.asks.ask(Ask::LoginInteractive).await?;
-    Ok(response::empty(StatusCode::NO_CONTENT))
-}
-
-pub(super) async fn logout(call: Call) -> Outcome {
-    let reason = reason(&call).unwrap_or_default();
-    call.api.asks.ask(|reply| Ask::Logout(reason, reply)).await?;
-    Ok(response::empty(StatusCode::NO_CONTENT))
-}
-
-pub(super) async fn reset_auth(call: Call) -> Outcome {
-    call.api.asks.ask(Ask::ResetAuth).await?;
-    Ok(response::empty(StatusCode::NO_CONTENT))
-}
-
-/// The list of accounts, or a new blank one.
-pub(super) async fn profiles(call: Call) -> Outcome {
-    if call.method == Method::PUT {
-        call.api.asks.ask(Ask::NewProfile).await?;
-        return Ok(response::empty(StatusCode::CREATED));
-    }
-    response::json(&call.snapshot.profiles)
-}
-
-/// One account: shown, switched to or forgotten.
-pub(super) async fn profile(call: Call) -> Outcome {
-    let id = call.path.trim_start_matches("profiles/").to_owned();
-    if call.method == Method::GET {
-        return match call.snapshot.profiles.iter().find(|profile| profile.id == id) {
-            Some(profile) => response::json(profile),
-            None => Err(Refused::text(StatusCode::NOT_FOUND, "profile not found")),
+    pub(super) async fn edit_prefs(&self, asked: Asked) -> Answer {
+        let body = match asked.body().await {
+            Ok(body) => body,
+            Err(answer) => return answer,
         };
-    }
-    let done = if call.method == Method::POST {
-        call.api.asks.ask(|reply| Ask::SwitchProfile(id, reply)).await
-    } else {
-        call.api.asks.ask(|reply| Ask::DeleteProfile(id, reply)).await
-    };
-    match done {
-        Ok(()) => Ok(response::empty(StatusCode::NO_CONTENT)),
-        Err(Failure::Refused(why)) => {
-            Err(Refused::text(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()))
+        let edit: MaskedPrefs = match from_client(&body) {
+            Ok(edit) => edit,
+            Err(error) => return Answer::text(400, &json_error(&body, &error)),
+        };
+        let operator_exists = self.operator_exists(&edit.prefs).await;
+        let edited = self.backend.call(move |backend, now| {
+            backend.agent.edit_prefs(&edit, &|_| operator_exists, now).map_err(|error| error.to_string())
+        });
+        match edited.await {
+            Ok((Ok(prefs), None)) => Answer::json(&prefs),
+            Ok((Ok(_), Some(unsaved))) => unsaved_answer(&unsaved),
+            Ok((Err(refusal), _)) => refused(&refusal),
+            Err(ended) => ended_answer(ended),
         }
-        Err(failure) => Err(failure.into()),
+    }
+
+    pub(super) async fn check_prefs(&self, asked: Asked) -> Answer {
+        let body = match asked.body().await {
+            Ok(body) => body,
+            Err(answer) => return answer,
+        };
+        let Ok(prefs) = from_client::<Prefs>(&body) else { return Answer::text(400, "invalid JSON body") };
+        let operator_exists = self.operator_exists(&prefs).await;
+        let checked = self.backend.call(move |backend, _| {
+            backend.agent.check_prefs(&prefs, &|_| operator_exists).err().map(|refusal| refusal.to_string())
+        });
+        match checked.await {
+            Ok((refusal, _)) => Answer::json(&CheckPrefsAnswer { error: refusal.unwrap_or_default() }),
+            Err(ended) => ended_answer(ended),
+        }
+    }
+
+    pub(super) async fn start(&self, asked: Asked) -> Answer {
+        let body = match asked.body().await {
+            Ok(body) => zeroize::Zeroizing::new(body),
+            Err(answer) => return answer,
+        };
+        let options: StartOptions = match from_client(&body) {
+            Ok(options) => options,
+            Err(error) => return Answer::text(400, &json_error(&body, &error)),
+        };
+        let operator_exists = match &options.update_prefs {
+            Some(prefs) => self.operator_exists(prefs).await,
+            None => false,
+        };
+        let started = self.backend.call(move |backend, now| {
+            backend.agent.start(options, &|_| operator_exists, now).map_err(|error| error.to_string())
+        });
+        match started.await {
+            Ok((Ok(()), None)) => Answer::empty(StatusCode::NO_CONTENT),
+            Ok((Ok(()), Some(unsaved))) => unsaved_answer(&unsaved),
+            Ok((Err(refusal), _)) => refused(&refusal),
+            Err(ended) => ended_answer(ended),
+        }
+    }
+
+    pub(super) async fn login_interactive(&self) -> Answer {
+        done(self.backend.call(|backend, now| backend.agent.login_interactive(now)).await)
+    }
+
+    pub(super) async fn logout(&self) -> Answer {
+        match self.backend.logout().await {
+            Ok(Ok(())) => Answer::empty(StatusCode::NO_CONTENT),
+            Ok(Err(reason)) => Answer::error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &format!(
+                    "logged out here, but the control server was not told ({reason}); remove the node there, or its \
+                     key stays valid until it expires"
+                ),
+            ),
+            Err(ended) => ended_answer(ended),
+        }
+    }
+
+    pub(super) async fn reset_auth(&self) -> Answer {
+        done(self.backend.call(|backend, now| backend.agent.reset_auth(now)).await)
+    }
+
+    async fn operator_exists(&self, prefs: &Prefs) -> bool {
+        !prefs.operator_user.is_empty() && self.user_id(prefs.operator_user.clone()).await.is_some()
     }
 }
 
-pub(super) async fn set_expiry_sooner(call: Call) -> Outcome {
-    let expiry = call.query.value("expiry").parse().ok().and_then(|secs| Timestamp::from_second(secs).ok());
-    let expiry = expiry.ok_or_else(|| Refused::bad("missing or invalid 'expiry' parameter"))?;
-    call.api.asks.ask(|reply| Ask::SetExpirySooner(expiry, reply)).await?;
-    Ok(response::line(StatusCode::OK, "done"))
+/// 204, unless the state could not be saved.
+pub(super) fn done(result: Result<((), Option<String>), Ended>) -> Answer {
+    match result {
+        Ok(((), None)) => Answer::empty(StatusCode::NO_CONTENT),
+        Ok(((), Some(unsaved))) => unsaved_answer(&unsaved),
+        Err(ended) => ended_answer(ended),
+    }
 }
 
-pub(super) async fn reload_config(call: Call) -> Outcome {
-    response::json(&call.api.asks.ask(Ask::ReloadConfig).await?)
+pub(super) fn ended_answer(ended: Ended) -> Answer {
+    Answer::text(503, &ended.to_string())
 }
 
-pub(super) async fn shutdown(call: Call) -> Outcome {
-    tracing::info!(uid = call.connection.uid, "a client asks the daemon to end");
-    call.api.asks.ask(Ask::Shutdown).await?;
-    Ok(response::empty(StatusCode::OK))
+pub(super) fn unsaved_answer(reason: &str) -> Answer {
+    let text = format!("the change is in effect, but it could not be saved: {reason}");
+    Answer::error(StatusCode::INTERNAL_SERVER_ERROR, &text)
 }
 
-/// Why the user disconnects, if they said so.
-fn reason(call: &Call) -> Option<String> {
-    let text = Some(call.header(REASON)).filter(|text| !text.is_empty() && text.len() <= MAX_REASON_LEN)?;
-    String::from_utf8(data_encoding::BASE64.decode(text.as_bytes()).ok()?).ok()
+/// Refusals by policy have this key in the official daemon.
+pub(super) fn refused(reason: &str) -> Answer {
+    Answer::json_status(StatusCode::BAD_REQUEST, &serde_json::json!({ "Error": reason }))
+}
+
+/// What is wrong with a body, in Go's words where scripts may look for them.
+fn json_error(body: &[u8], error: &serde_json::Error) -> String {
+    if body.is_empty() {
+        "EOF".to_owned()
+    } else if error.is_eof() {
+        "unexpected EOF".to_owned()
+    } else {
+        format!("json: {error}")
+    }
+}
+
+/// What a failed command means on the profile endpoints.
+pub(super) fn command_answer(error: &CommandError) -> Answer {
+    match error {
+        CommandError::Profile(missing) => Answer::text(500, &missing.to_string()),
+        CommandError::Prefs(refusal) => refused(&refusal.to_string()),
+        CommandError::NotLoggedIn => Answer::text(400, &error.to_string()),
+    }
 }
