@@ -318,7 +318,7 @@ pub fn netmap_json(netmap: &Netmap, node_key: NodePublic) -> Value {
 }
 
 /// A rule in the form that the official client shows after parsing.
-fn parsed_rule(rule: &FilterRule) -> Value {
+pub fn parsed_rule(rule: &FilterRule) -> Value {
     let protocols = if rule.ip_proto.is_empty() { vec![6, 17, 1, 58] } else { rule.ip_proto.clone() };
     let destinations: Vec<Value> =
         rule.dst_ports.iter().map(|port| json!({"Net": port.ip, "Ports": port.ports})).collect();
