@@ -80,3 +80,28 @@ ensure_official_client() {
     PATH="$folder:$PATH"
     export PATH
 }
+
+# Names the program of systemd-resolved for the tests of name resolution. Its package is unpacked, never installed: that would take
+# over this machine's resolv.conf. It needs the libraries of the same version, which the package systemd brings.
+ensure_resolved() {
+    local folder=$root/target/peers/resolved program
+    for program in /usr/lib/systemd/systemd-resolved "$folder/lib/systemd/systemd-resolved" "$folder/usr/lib/systemd/systemd-resolved"; do
+        [ -x "$program" ] && export TSRS_TEST_RESOLVED=$program && return 0
+    done
+    command -v apt-get >/dev/null || return 1
+    say "unpacking systemd-resolved for the tests"
+    local work
+    work=$(mktemp -d) || return 1
+    (cd "$work" && apt-get download -q systemd-resolved >/dev/null 2>&1 && mkdir -p "$folder" && dpkg-deb -x ./*.deb "$folder")
+    local result=$?
+    rm -rf "$work"
+    [ $result = 0 ] || return 1
+    for program in "$folder/lib/systemd/systemd-resolved" "$folder/usr/lib/systemd/systemd-resolved"; do
+        if [ -x "$program" ] && ! ldd "$program" | grep -q 'not found'; then
+            export TSRS_TEST_RESOLVED=$program
+            return 0
+        fi
+    done
+    rm -rf "$folder"
+    return 1
+}

@@ -42,7 +42,9 @@ pub use guard::MachineGuard;
 pub use host::Host;
 pub use nat::Nat;
 pub use net::{Net, Router};
-pub use node::{Agent, Headscale, HeadscaleKey, HeadscaleNode, Tailscaled, TailscaledOptions, UpArgs};
+pub use node::{
+    Agent, Headscale, HeadscaleKey, HeadscaleNode, Tailscaled, TailscaledOptions, UpArgs, agent_binary,
+};
 pub use process::Process;
 pub use registry::{keep, remove_kept, sweep};
 pub use relay::Impairment;

@@ -5,6 +5,7 @@
 //! the machine's own namespace.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -178,12 +179,12 @@ impl Router {
         self.lan
     }
 
-    /// Changes what it does to traffic. Mappings that exist are forgotten, as after a restart of a home router.
+    /// Changes what it does to traffic. UDP mappings that exist are forgotten; TCP connections go on.
     pub fn set_nat(&self, nat: Nat) -> Result<()> {
         self.space.run(move || {
             run_with_input("nft", &["-f", "-"], &nat.ruleset())?;
             // Without the program mappings stay until they time out; with it they go at once.
-            let _ = crate::command::run("conntrack", &["-F"]);
+            let _ = crate::command::run("conntrack", &["-D", "-p", "udp"]);
             Ok(())
         })
     }
@@ -265,7 +266,8 @@ impl Builder<'_> {
         );
         // The servers' own daemons believe the network is down without one.
         lines.push(format!("route add default dev {INTERNET}"));
-        ip_batch(servers.space().namespace(), &lines)
+        ip_batch(servers.space().namespace(), &lines)?;
+        bridge_without_filter(servers.space())
     }
 
     fn make_lan(&self, router: &Router) -> Result<()> {
@@ -278,9 +280,8 @@ impl Builder<'_> {
                 format!("addr add {gateway}/{} dev {LAN}", router.lan.prefix_len()),
             ],
         )?;
-        router
-            .space
-            .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("switch forwarding on"))
+        bridge_without_filter(&router.space)?;
+        forward(&router.space)
     }
 
     /// Puts a host or router on its network, with its address and default route.
@@ -328,10 +329,25 @@ impl Builder<'_> {
         let line = format!("route add {lan} via {}", attach.address());
         ip_batch(servers.space().namespace(), &[line])?;
         // Everybody else's default route leads to the servers, which then have to pass it on.
-        servers
-            .space()
-            .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("switch forwarding on"))
+        forward(servers.space())
     }
+}
+
+/// Lets a namespace pass packets on.
+fn forward(space: &Space) -> Result<()> {
+    space.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("switch forwarding on"))
+}
+
+/// Keeps the frames that a bridge passes out of the namespace's IP filter. They would be tracked there before they are
+/// routed, and then escape translation.
+fn bridge_without_filter(space: &Space) -> Result<()> {
+    space.run(|| match fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0") {
+        // A kernel without bridge filter has no such switch.
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("switch the bridge filter off")
+        }
+        Ok(()) | Err(_) => Ok(()),
+    })
 }
 
 /// The router's address in the network behind it.

@@ -23,6 +23,9 @@ use crate::space::Space;
 /// Frames that may be under way in one direction; more are lost, as in a router whose queue is full. At 1500 bytes
 /// this is 30 MB, enough for 1 Gbit/s over 200 ms.
 const MAX_FRAMES_UNDER_WAY: usize = 20_000;
+/// Time that a frame may wait for a line with a rate limit; what would wait longer is lost, as in a router with a small
+/// buffer.
+const MAX_QUEUE_DELAY: Duration = Duration::from_millis(200);
 /// Longest frame: Ethernet header, VLAN tag and MTU 9000.
 const MAX_FRAME_LEN: usize = 9_018;
 /// How often the relay looks whether it shall end.
@@ -172,6 +175,9 @@ impl Direction {
         if let Some(rate) = impairment.rate {
             let bytes = u64::try_from(frame.len()).unwrap_or(u64::MAX);
             let start = self.free_at.map_or(now, |free| free.max(now));
+            if start - now > MAX_QUEUE_DELAY {
+                return;
+            }
             due = start + Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate.max(1));
             self.free_at = Some(due);
         }
@@ -279,5 +285,8 @@ mod tests {
         assert_eq!(direction.next_due(), Some(start + Duration::from_millis(100)));
         assert!(direction.pop(start + Duration::from_millis(100)).is_some());
         assert_eq!(direction.next_due(), Some(start + Duration::from_millis(200)));
+        direction.push(&[0; 100], &impairment, start, || 999);
+        direction.push(&[0; 100], &impairment, start, || 999);
+        assert_eq!(direction.queue.len(), 2, "the fourth would have to wait too long");
     }
 }

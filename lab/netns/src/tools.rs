@@ -23,6 +23,12 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
+/// A program of ours that was built into the same target folder as the running program or test.
+pub fn beside(program: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    own.ancestors().skip(1).take(2).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
 /// Where all of these programs lie; or a loud, counted skip.
 pub fn find_all(test: &str, programs: &[&str]) -> Option<Vec<PathBuf>> {
     let missing: Vec<&str> = programs.iter().copied().filter(|program| find(program).is_none()).collect();

@@ -55,7 +55,7 @@ pub(crate) struct RouterEntry {
 impl Journal {
     /// Opens the journal in a state directory, which must exist.
     ///
-    /// A file that cannot be understood is an error and stays as it is; [`crate::cleanup`] undoes what it can
+    /// A file that cannot be understood is an error and stays as it is; [`crate::cleanup()`] undoes what it can
     /// recognise without it and moves it aside.
     pub fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(FILE_NAME);

@@ -3,7 +3,7 @@
 //! Everything goes by netlink, D-Bus and files; no program is run and nothing is found through `PATH`. The parts, in the
 //! order in which a daemon uses them:
 //!
-//! 1. [`running_tailscaled`] for instance 0, and [`cleanup`] of what a killed predecessor left;
+//! 1. [`running_tailscaled`] for instance 0, and [`cleanup()`] of what a killed predecessor left;
 //! 2. [`Journal::open`], which the two below write to before they change anything;
 //! 3. [`tun::create`], [`LinuxRouter`] and [`LinuxDns`] (`Router` and `DnsConfigurator` of `platform/api`),
 //!    [`LinuxLinkMonitor`];

@@ -1,6 +1,8 @@
 //! Namespaces for tests of the real thing.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Command;
@@ -30,7 +32,7 @@ pub(crate) fn isolated_with(programs: &[&str], test: impl FnOnce() + Send + 'sta
     };
     if let Some(lacks) = lacks {
         assert!(std::env::var_os("CI").is_none(), "this test needs {lacks}, and CI has to have it");
-        println!("skipped: needs {lacks}");
+        skip(&format!("needs {lacks}"));
         return;
     }
     let thread = std::thread::Builder::new().name("isolated".into()).spawn(move || {
@@ -44,6 +46,20 @@ pub(crate) fn isolated_with(programs: &[&str], test: impl FnOnce() + Send + 'sta
     if let Err(panic) = thread.unwrap().join() {
         resume_unwind(panic);
     }
+}
+
+/// Says that the test of this thread is skipped, and writes it to the file that counts such tests.
+pub(crate) fn skip(reason: &str) {
+    let thread = std::thread::current();
+    let line = format!("{}: {reason}\n", thread.name().unwrap_or("a test"));
+    if let Some(path) = std::env::var_os("TSRS_SKIP_LOG")
+        && let Ok(mut log) = File::options().create(true).append(true).open(path)
+    {
+        // The line below is said in any case.
+        let _ = log.write_all(line.as_bytes());
+    }
+    // Written to the descriptor itself: the test runner captures what goes through the print macros.
+    let _ = std::io::stderr().write_all(format!("SKIPPED: {line}").as_bytes());
 }
 
 fn is_installed(program: &str) -> bool {

@@ -303,16 +303,9 @@ impl EngineHandle {
         self.call(move |slow, now| slow.plane.peer_status(&peer, now)).await
     }
 
-    /// What there is to say about several peers; unknown ones are left out.
-    pub async fn peer_statuses(
-        &self,
-        peers: Vec<NodePublic>,
-    ) -> Result<Vec<(NodePublic, PeerStatus)>, Stopped> {
-        self.call(move |slow, now| {
-            let status = |peer: NodePublic| Some((peer, slow.plane.peer_status(&peer, now)?));
-            peers.into_iter().filter_map(status).collect()
-        })
-        .await
+    /// All peers with what there is to say about them.
+    pub async fn peer_statuses(&self) -> Result<Vec<(NodePublic, PeerStatus)>, Stopped> {
+        self.call(move |slow, now| slow.plane.peer_statuses(now)).await
     }
 
     /// Tables and counters, readable at any time without asking the engine.

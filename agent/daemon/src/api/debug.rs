@@ -3,7 +3,7 @@
 use http::StatusCode;
 use http::header::HeaderValue;
 use serde_json::json;
-use tsrs_agent_core::status::{netmap_json, parsed_rule};
+use tsrs_agent_core::status::{filter_json, netmap_json};
 
 use super::request::Asked;
 use super::settings::ended_answer;
@@ -58,8 +58,7 @@ impl Api {
     /// The rules in the form that the official client shows after parsing.
     pub(super) fn filter_matches(&self) -> Answer {
         let snapshot = self.backend.snapshot();
-        let netmap = snapshot.netmap.as_ref();
-        Answer::json(&netmap.map(|netmap| netmap.filter_rules().map(parsed_rule).collect::<Vec<_>>()))
+        Answer::json(&snapshot.netmap.as_ref().map(|netmap| filter_json(netmap)))
     }
 }
 

@@ -100,10 +100,8 @@ impl Api {
 }
 
 fn words(error: std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => NO_REPLY.to_owned(),
-        _ => error.to_string(),
-    }
+    let late = [std::io::ErrorKind::TimedOut, std::io::ErrorKind::WouldBlock].contains(&error.kind());
+    if late { NO_REPLY.to_owned() } else { error.to_string() }
 }
 
 fn parameters(asked: &Asked) -> Result<(IpAddr, PingKind, usize), &'static str> {

@@ -134,10 +134,7 @@ impl Tunnel for RealTunnel {
         Box::pin(async move {
             match action {
                 TunnelAction::NodeKey(key) => warn_stopped(self.handle.set_node_key(key).await),
-                TunnelAction::Filter(filter) => {
-                    let policy = filter.map_or(Policy::Closed, |_| Policy::Open);
-                    warn_stopped(self.handle.set_policy(policy).await);
-                }
+                TunnelAction::Policy(policy) => warn_stopped(self.handle.set_policy(policy).await),
                 TunnelAction::Config(config) => warn_stopped(self.handle.set_config(config).await),
                 TunnelAction::Peers(changes) => self.apply(changes).await,
                 TunnelAction::DerpMap(map) => {
@@ -168,11 +165,9 @@ impl Tunnel for RealTunnel {
 
     fn live(&self) -> BoxFuture<'_, LiveStatus> {
         Box::pin(async move {
-            let (peers, endpoints, home_derp, live_derp_count) = self.with_facts(|facts| {
-                let peers: Vec<NodePublic> = facts.peers.iter().copied().collect();
-                (peers, facts.endpoints.clone(), facts.home, facts.relays.len())
-            });
-            let statuses = self.handle.peer_statuses(peers).await.unwrap_or_default();
+            let (endpoints, home_derp, live_derp_count) =
+                self.with_facts(|facts| (facts.endpoints.clone(), facts.home, facts.relays.len()));
+            let statuses = self.handle.peer_statuses().await.unwrap_or_default();
             let (now, wall) = (Instant::now(), Timestamp::now());
             let wall_time = |at: Instant| wall.checked_sub(now.saturating_duration_since(at)).ok();
             let peers = statuses.into_iter().map(|(key, status)| {

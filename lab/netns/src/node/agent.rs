@@ -1,6 +1,6 @@
 //! Our own agent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 
 use crate::host::Host;
 use crate::process::Process;
-use crate::wait;
+use crate::{tools, wait};
 
 /// Where the binary is looked for before the target folder.
 const BINARY_VARIABLE: &str = "TSRS_AGENT";
@@ -81,16 +81,12 @@ impl Host {
     }
 }
 
-/// The agent's binary: `TSRS_AGENT`, or the one beside the running test in the target folder.
-pub(crate) fn agent_binary() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os(BINARY_VARIABLE) {
-        return Some(PathBuf::from(path));
-    }
-    let own = std::env::current_exe().ok()?;
-    own.ancestors().skip(1).take(2).map(|folder| folder.join(BINARY)).find(|path| path.is_file())
+/// The agent's binary: `TSRS_AGENT`, or the one that was built beside the running program.
+pub fn agent_binary() -> Option<PathBuf> {
+    std::env::var_os(BINARY_VARIABLE).map(PathBuf::from).or_else(|| tools::beside(BINARY))
 }
 
-fn start(host: &Host, binary: &PathBuf, arguments: &UpArgs) -> Result<Process> {
+fn start(host: &Host, binary: &Path, arguments: &UpArgs) -> Result<Process> {
     let mut command = host.command(binary);
     command.arg("daemon").args(&arguments.daemon_flags).env(GATE.0, GATE.1);
     if let Some(ca_file) = &arguments.ca_file {
@@ -113,6 +109,11 @@ impl Agent<'_> {
     /// Its host.
     pub fn host(&self) -> &Host {
         self.host
+    }
+
+    /// Its binary.
+    pub fn binary(&self) -> &Path {
+        &self.binary
     }
 
     /// The socket of its LocalAPI, as the test reaches it.

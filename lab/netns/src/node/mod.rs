@@ -4,6 +4,6 @@ mod agent;
 mod headscale;
 mod tailscaled;
 
-pub use agent::{Agent, UpArgs};
+pub use agent::{Agent, UpArgs, agent_binary};
 pub use headscale::{Headscale, HeadscaleKey, HeadscaleNode};
 pub use tailscaled::{Tailscaled, TailscaledOptions};

@@ -1,7 +1,7 @@
 //! The real `tailscaled` and its command-line client.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -33,7 +33,9 @@ pub struct TailscaledOptions {
 #[derive(Debug)]
 pub struct Tailscaled<'a> {
     host: &'a Host,
+    daemon: PathBuf,
     cli: PathBuf,
+    options: TailscaledOptions,
     process: Process,
 }
 
@@ -45,27 +47,43 @@ impl Host {
         for folder in ["/run/tailscale/", "/var/lib/tailscale/"] {
             std::fs::create_dir_all(self.outside(folder))?;
         }
-        let mut command = self.command(daemon);
-        // Never uploads logs.
-        command.env("TS_NO_LOGS_NO_SUPPORT", "true").args(["--statedir", STATE, "--socket", SOCKET]);
-        command.arg(format!("--port={}", options.port));
-        if let Some(ca_file) = &options.ca_file {
-            command.env("SSL_CERT_FILE", ca_file);
-        }
-        command.envs(options.environment.iter().map(|(name, value)| (name, value)));
-        let process = self.spawn("tailscaled", command)?;
-        let socket = self.outside(SOCKET);
-        let open = || std::os::unix::net::UnixStream::connect(&socket).is_ok().then_some(());
-        wait::until("tailscaled opens its socket", START_LIMIT, open)
-            .with_context(|| tail(&process.log()))?;
-        Ok(Tailscaled { host: self, cli, process })
+        let process = start(self, &daemon, options)?;
+        Ok(Tailscaled { host: self, daemon, cli, options: options.clone(), process })
     }
+}
+
+fn start(host: &Host, daemon: &Path, options: &TailscaledOptions) -> Result<Process> {
+    let mut command = host.command(daemon);
+    // Never uploads logs.
+    command.env("TS_NO_LOGS_NO_SUPPORT", "true").args(["--statedir", STATE, "--socket", SOCKET]);
+    command.arg(format!("--port={}", options.port));
+    if let Some(ca_file) = &options.ca_file {
+        command.env("SSL_CERT_FILE", ca_file);
+    }
+    command.envs(options.environment.iter().map(|(name, value)| (name, value)));
+    let process = host.spawn("tailscaled", command)?;
+    let socket = host.outside(SOCKET);
+    let open = || std::os::unix::net::UnixStream::connect(&socket).is_ok().then_some(());
+    wait::until("tailscaled opens its socket", START_LIMIT, open).with_context(|| tail(&process.log()))?;
+    Ok(process)
 }
 
 impl Tailscaled<'_> {
     /// The process.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// The client's program.
+    pub fn cli_program(&self) -> &Path {
+        &self.cli
+    }
+
+    /// Stops the daemon properly and starts it again, without joining anew.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.stop()?;
+        self.process = start(self.host, &self.daemon, &self.options)?;
+        Ok(())
     }
 
     /// Runs the client; its standard output, or an error with all that it said.

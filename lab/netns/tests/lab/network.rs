@@ -89,6 +89,12 @@ fn a_relay_delays_loses_and_cuts() {
     net.impair("ra", Impairment::loss(10)).unwrap();
     a.tcp_transfer(tcp.address(), 1 << 20, SOON).unwrap();
 
+    // In front of a host it leaves the router's translation alone.
+    net.impair("a", Impairment::delay(Duration::from_millis(1))).unwrap();
+    let (own, first, second) = mapped_ports(&net).unwrap();
+    assert_eq!((first, second), (own, own));
+    net.unimpair("a");
+
     net.impair("ra", Impairment::cut()).unwrap();
     assert_eq!(a.ping(server, 1, Duration::from_millis(500)).unwrap().received, 0);
     net.unimpair("ra");

@@ -20,7 +20,7 @@ use zbus::{Connection, Message, MessageStream, Variant};
 
 use super::{HostFiles, LinuxDns};
 use crate::journal::Journal;
-use crate::testing::{WAIT_LIMIT, isolated_with, run, veth, wait_until};
+use crate::testing::{WAIT_LIMIT, isolated_with, run, skip, veth, wait_until};
 
 /// Ends its process when it is dropped.
 struct Service(Child);
@@ -65,7 +65,8 @@ fn host() -> Host {
     let resolv_conf = directory.path().join("resolv.conf");
     fs::write(&resolv_conf, "nameserver 127.0.0.53\n").unwrap();
     let files = HostFiles { resolv_conf, nsswitch: directory.path().join("nsswitch.conf"), bus: None };
-    let (sender, events) = mpsc::channel();
+    // Far more than one test causes.
+    let (sender, events) = mpsc::sync_channel(64);
     let sink = EventSink::new(move |event| {
         if let PlatformEvent::Dns(event) = event {
             let _ = sender.send(event);
@@ -88,7 +89,7 @@ struct StandIn {
 impl StandIn {
     fn start(told: &Told) -> Self {
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let (ready, is_ready) = mpsc::channel();
+        let (ready, is_ready) = mpsc::sync_channel(1);
         let told = Arc::clone(told);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -254,8 +255,7 @@ fn real_state(index: u32) -> String {
 #[test]
 fn the_contract_is_kept_towards_the_real_service() {
     let Some(program) = real_program() else {
-        println!("skipped: systemd-resolved is not installed and TSRS_TEST_RESOLVED does not name it");
-        return;
+        return skip("systemd-resolved is not installed, and TSRS_TEST_RESOLVED does not name it");
     };
     isolated_with(&["dbus-daemon", "busctl"], move || {
         let _bus = bus();

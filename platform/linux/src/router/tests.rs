@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use tsrs_platform_api::{NetfilterMode, RouterEvent, TunConfig, TunDevice, contract};
 
 use super::*;
-use crate::testing::{WAIT_LIMIT, isolated, isolated_with, run, sh, veth};
+use crate::testing::{WAIT_LIMIT, isolated, isolated_with, run, sh, skip, veth};
 use crate::tun;
 
 /// Everything that a router can change, as text: sorted, without counters, and without the queue that an interface
@@ -227,8 +227,7 @@ fn an_old_firewall_is_told_as_a_warning() {
         let set =
             std::process::Command::new("iptables-legacy").args(["-P", "INPUT", "DROP"]).output().unwrap();
         if !set.status.success() {
-            println!("skipped: the kernel has no iptables of the older kind");
-            return;
+            return skip("the kernel has no iptables of the older kind");
         }
         host.router.apply(&contract::full_router_config()).unwrap();
         let warnings = host.router.warnings();

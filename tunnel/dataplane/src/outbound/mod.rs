@@ -29,8 +29,9 @@ pub const MAX_OPEN_RUNS: usize = 16;
 /// Bytes of runs after which a batch is sent, so that the first packet does not wait long (performance.md §7 point 2).
 const BATCH_BYTES: usize = 3 * MAX_RUN_BYTES;
 
-/// Segments of one super-packet that are kept for a peer without a session. TCP does not send more before it has an answer.
-const MAX_STAGED_SEGMENTS: usize = 16;
+/// Segments of one super-packet that are kept for a peer without a session: what TCP sends first is one, and a full queue of
+/// such packets stays below 6 MB.
+const MAX_STAGED_SEGMENTS: usize = 4;
 
 /// A packet that was judged and is on its way into runs.
 #[derive(Debug)]
