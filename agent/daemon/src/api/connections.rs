@@ -78,6 +78,14 @@ where
 #[derive(Debug, Default)]
 pub(crate) struct Slots(Mutex<HashMap<Option<u32>, usize>>);
 
+#[cfg(test)]
+impl Slots {
+    /// Whether nobody is connected.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
 /// The right to one connection; given back on drop.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -122,7 +130,7 @@ mod tests {
         assert_eq!(greedy.len(), MAX_CONNECTIONS_PER_USER);
         assert!(Slot::take(&slots, Some(0)).is_some());
         drop(greedy);
-        assert!(slots.0.lock().unwrap().is_empty());
+        assert!(slots.is_empty());
     }
 
     #[test]

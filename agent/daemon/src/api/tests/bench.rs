@@ -136,7 +136,7 @@ impl Bench {
 
     pub(super) async fn log_in(&self) {
         let prefs = json!({"ControlURL": "https://control.lab.test", "WantRunning": true, "CorpDNS": true,
-            "NetfilterMode": 2, "OperatorUser": "op"});
+            "NetfilterMode": 2, "NoStatefulFiltering": true, "OperatorUser": "op"});
         let reply =
             self.ask(ROOT, "POST", "start", Some(&json!({"UpdatePrefs": prefs, "AuthKey": GOOD_KEY}))).await;
         assert_eq!(reply.status, 204, "{}", reply.text());
@@ -165,7 +165,7 @@ impl Bench {
     /// A connection of a user.
     pub(super) fn connect(&self, uid: u32) -> DuplexStream {
         let (near, far) = tokio::io::duplex(64 << 10);
-        let slot = Slot::take(&self.api.slots, Some(uid)).unwrap();
+        let slot = Slot::take(&self.api.slots, Some(uid)).expect("too many connections");
         tokio::spawn(connections::serve(far, Arc::clone(&self.api), Some(uid), slot));
         near
     }
@@ -190,7 +190,10 @@ impl Bench {
         // A server that refuses early may not read everything.
         let _ = stream.write_all(request).await;
         let mut answer = Vec::new();
-        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+        let reading = async {
+            while !is_whole(&answer) && stream.read_buf(&mut answer).await.is_ok_and(|len| len > 0) {}
+        };
+        let read = tokio::time::timeout(Duration::from_secs(20), reading).await;
         assert!(read.is_ok(), "no end of the answer to {}", String::from_utf8_lossy(request));
         Reply::parse(&answer)
     }
@@ -244,12 +247,20 @@ impl Reply {
     }
 }
 
+/// Whether an answer has all the bytes that it says it has; those that do not say end with the connection.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+    let len = Reply::parse(answer).header("content-length").parse();
+    len.is_ok_and(|len: usize| answer.len() >= end + 4 + len)
+}
+
 fn unchunked(mut rest: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     while let Some(end) = rest.windows(2).position(|window| window == b"\r\n") {
         let len = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
-        out.extend_from_slice(&rest[end + 2..end + 2 + len]);
-        rest = &rest[end + 4 + len..];
+        let Some(chunk) = rest.get(end + 2..end + 2 + len) else { break };
+        out.extend_from_slice(chunk);
+        rest = rest.get(end + 4 + len..).unwrap_or_default();
     }
     out
 }

@@ -46,6 +46,15 @@ impl Watcher {
         }
     }
 
+    /// The next error; other messages are passed over.
+    async fn next_error(&mut self) -> Option<String> {
+        loop {
+            if let Some(text) = self.next().await?["ErrMessage"].as_str() {
+                return Some(text.to_owned());
+            }
+        }
+    }
+
     /// The members that say something, of messages up to and with the one that `last` accepts.
     async fn words_until(&mut self, last: impl Fn(&Value) -> bool) -> Vec<String> {
         let mut words = Vec::new();
@@ -167,16 +176,12 @@ async fn a_slow_watcher_is_dropped_and_the_others_are_not() {
     let mut quick = Watcher::new(&bench, 0).await;
     let told = 2000;
     for number in 0..told {
-        bench.tell(Notify {
-            err_message: Some(format!("{number}-{}", "x".repeat(1000))),
-            ..Notify::default()
-        });
-        let message = quick.next().await.unwrap();
-        assert!(message["ErrMessage"].as_str().unwrap().starts_with(&format!("{number}-")));
+        let text = format!("{number}-{}", "x".repeat(1000));
+        bench.tell(Notify { err_message: Some(text.clone()), ..Notify::default() });
+        assert_eq!(quick.next_error().await, Some(text));
     }
     let mut seen = 0;
-    while let Some(message) = slow.next().await {
-        let text = message["ErrMessage"].as_str().unwrap();
+    while let Some(text) = slow.next_error().await {
         assert!(text.starts_with(&format!("{seen}-")), "the order is kept up to the end");
         seen += 1;
     }

@@ -36,6 +36,9 @@ const READS: &[&str] = &[
     "check-prefs",
 ];
 
+/// Calls after which a run is in another state.
+const WRITES: &[&str] = &["start", "login-interactive", "logout", "reset-auth", "serve-config", "profiles/"];
+
 /// Members that we leave out: an entity tag of warnings, a pref that 1.103 no longer has, and those that depend on what the
 /// captured tailnet had and this one has not (an exit node in use, capabilities, tags, names of key holders).
 const LEFT_OUT: &[&str] = &[
@@ -73,6 +76,8 @@ const LEFT_OUT: &[&str] = &[
     "KeyExpiry",
     "ClientVersion",
     "Etag",
+    // Set only once the user has chosen.
+    "Apply",
 ];
 
 /// Keyed by data: one entry is compared with one.
@@ -129,10 +134,11 @@ async fn replay(bench: &Bench, state: &str) -> BTreeMap<String, usize> {
                     continue;
                 };
                 let method = request["method"].as_str().unwrap();
-                let writes = matches!(method, "PATCH" | "PUT" | "DELETE")
-                    || (method == "POST" && matches!(path, "serve-config" | "start"))
-                    || !response["status"].is_u64();
-                if writes || !READS.contains(&path) {
+                if !matches!(method, "GET" | "POST") || (method == "POST" && WRITES.contains(&path)) {
+                    // From here on the run is in another state.
+                    break;
+                }
+                if !response["status"].is_u64() || !READS.contains(&path) {
                     continue;
                 }
                 let query: Vec<String> = request["query"]
