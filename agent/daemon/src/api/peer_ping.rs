@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use rand_core::{OsRng, RngCore};
+use tsrs_agent_core::status::is_running;
 use tsrs_agent_localapi::{PingKind, PingResult};
 use tsrs_control_netmap::Netmap;
 use tsrs_control_tailcfg::{Node, Service};
@@ -29,8 +30,10 @@ impl Api {
             Err(text) => return Answer::text(400, text),
         };
         let mut result = PingResult { ip: ip.to_string(), ..PingResult::default() };
-        let Some(netmap) = self.backend.snapshot().netmap.clone() else {
-            result.err = "no matching peer".to_owned();
+        let snapshot = self.backend.snapshot();
+        // Without the tunnel a probe would leave by another way.
+        let Some(netmap) = snapshot.netmap.clone().filter(|_| is_running(&snapshot)) else {
+            result.err = "not connected to the tailnet".to_owned();
             return Answer::json(&result);
         };
         if netmap.self_node().addresses.iter().any(|net| net.addr() == ip) {

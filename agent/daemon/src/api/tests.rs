@@ -3,6 +3,8 @@
 mod bench;
 mod bus;
 mod checks;
+mod endpoints;
 mod limits;
 mod matrix;
+mod official_cli;
 mod replay;
