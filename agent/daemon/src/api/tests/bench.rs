@@ -140,9 +140,14 @@ impl Bench {
         let reply =
             self.ask(ROOT, "POST", "start", Some(&json!({"UpdatePrefs": prefs, "AuthKey": GOOD_KEY}))).await;
         assert_eq!(reply.status, 204, "{}", reply.text());
+        self.contact().await;
+        self.until(BackendState::Running).await;
+    }
+
+    /// The engine reaches a relay.
+    pub(super) async fn contact(&self) {
         let contact = EngineEvent::Contact { live_derp_count: 1, live_peer_count: 1 };
         self.backend.send(Input::Tunnel(TunnelEvent::Agent(contact))).await.unwrap();
-        self.until(BackendState::Running).await;
     }
 
     /// A daemon that is logged in and down.

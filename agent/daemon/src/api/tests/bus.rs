@@ -102,6 +102,7 @@ async fn going_down_and_up_is_told_to_watchers_without_any_bit() {
     for (want, state) in [(false, BackendState::Stopped), (true, BackendState::Running)] {
         let edit = json!({"WantRunning": want, "WantRunningSet": true});
         assert_eq!(bench.ask(ROOT, "PATCH", "prefs", Some(&edit)).await.status, 200);
+        bench.contact().await;
         let words = watcher.words_until(|message| message["State"] == state.number()).await;
         assert!(words.contains(&"Prefs".to_owned()), "{words:?}");
     }

@@ -16,8 +16,6 @@ fn differs(label: &str) -> Option<&'static [u16]> {
         "prefs bad exit id" => &[400],
         // Only TCP is carried by `dial`.
         "dial udp" => &[502],
-        // There is no interface of the tunnel in this test.
-        "dial closed port" => &[502],
         // Taildrop is not built.
         "file-put no such peer"
         | "file-put bad path"
@@ -35,6 +33,10 @@ async fn captured_request_checks_give_the_captured_answers() {
     let mut checked = 0;
     for check in raw["request-checks-1.103"]["checks"].as_array().unwrap() {
         let label = check["label"].as_str().unwrap();
+        // Needs a tunnel; `endpoints` has it with one.
+        if label == "dial closed port" {
+            continue;
+        }
         let uid = if check["who"] == "other" { OTHER } else { ROOT };
         let mut path = check["path"].as_str().unwrap().to_owned();
         let own_id = bench.backend.snapshot().netmap.as_ref().unwrap().self_node().id;
@@ -53,7 +55,9 @@ async fn captured_request_checks_give_the_captured_answers() {
         let body = match &check["request_body"] {
             Value::String(text) => text.clone(),
             Value::Null => String::new(),
-            other => other.to_string(),
+            body @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                body.to_string()
+            }
         };
         request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
         let reply = bench.raw(uid, request.as_bytes()).await;

@@ -15,7 +15,7 @@ const NOT_BUILT: &[&str] =
     &["files/", "query-feature", "id-token", "cert/", "tka/", "file-put/", "set-use-exit-node-enabled"];
 
 /// What the captured daemon answered to a user, where the capture says.
-fn captured<'a>(call: &'a Value, uid: u32) -> Option<&'a Value> {
+fn captured(call: &Value, uid: u32) -> Option<&Value> {
     let who = if uid == OTHER { "other" } else { "root and operator" };
     call.get("all").or_else(|| call.get(who)).filter(|answer| answer["status"].is_u64())
 }
