@@ -10,6 +10,8 @@ mod cleanup;
 mod headscale;
 #[path = "lab/login.rs"]
 mod login;
+#[path = "lab/matrix.rs"]
+mod matrix;
 #[path = "lab/meet.rs"]
 mod meet;
 #[path = "lab/network.rs"]
