@@ -16,7 +16,10 @@ macro_rules! with_headscale {
         match Headscale::start($tls).await {
             Some(headscale) => headscale,
             None => {
-                tsrs_lab_netns::tools::skip(concat!("servers (line ", line!(), ")"), "headscale is not on PATH");
+                tsrs_lab_netns::tools::skip(
+                    concat!("servers (line ", line!(), ")"),
+                    "headscale is not on PATH",
+                );
                 return;
             }
         }
