@@ -13,10 +13,10 @@ use tsrs_base_types::time::WireTime;
 use tsrs_base_types::{NodePublic, RegionId, UserId};
 use tsrs_control_netmap::Netmap;
 use tsrs_control_tailcfg::{CapMap, DerpMap, FilterRule, Node, RawMessage, Service};
-use tsrs_tunnel_filter::Filter;
+use tsrs_tunnel_filter::{CapDst, Capabilities, DstPorts, Match};
 
 use crate::agent::Snapshot;
-use crate::wanted::shown_dns;
+use crate::wanted::{parsed_rules, shown_dns};
 
 /// What the engine knows at one moment.
 #[derive(Clone, Debug, Default)]
@@ -265,16 +265,17 @@ pub fn whois(snapshot: &Snapshot, addr: WhoIsAddr) -> Option<WhoIs> {
         || UserProfile { id: node.user, ..UserProfile::default() },
         |user| user.as_ref().clone(),
     );
-    let cap_map = snapshot.grants.as_ref().map(|grants| granted(grants, netmap, node)).unwrap_or_default();
+    let granted = snapshot.filter.as_ref().map(|filter| granted(filter.capabilities(), netmap, node));
+    let cap_map = granted.unwrap_or_default();
     Some(WhoIs { node: Some(Box::new(Node::clone(node))), user_profile: Some(user), cap_map })
 }
 
 /// What the rules let a node do with us (data-plane sheet §8.5, capability lookup).
-fn granted(grants: &Filter, netmap: &Netmap, node: &Node) -> CapMap {
+fn granted(grants: &Capabilities, netmap: &Netmap, node: &Node) -> CapMap {
     let mut found: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let own = addresses(netmap.self_node());
     for (src, dst) in addresses(node).into_iter().flat_map(|src| own.iter().map(move |dst| (src, *dst))) {
-        for (name, values) in grants.capabilities().lookup(src, dst) {
+        for (name, values) in grants.lookup(src, dst) {
             let known = found.entry(name).or_default();
             // A grant for both families is one grant.
             known.extend(values.into_iter().filter(|value| !known.contains(value)).collect::<Vec<_>>());
@@ -300,7 +301,7 @@ pub fn netmap_json(netmap: &Netmap, node_key: NodePublic) -> Value {
         "MachineKey": node.machine,
         "Peers": netmap.peers().iter().map(AsRef::as_ref).collect::<Vec<&Node>>(),
         "DNS": shown_dns(netmap),
-        "PacketFilter": rules.iter().map(|rule| parsed_rule(rule)).collect::<Vec<_>>(),
+        "PacketFilter": parsed_rules(netmap).iter().map(parsed_rule).collect::<Vec<_>>(),
         "PacketFilterRules": rules,
         "SSHPolicy": netmap.ssh_policy().map(AsRef::as_ref),
         "CollectServices": netmap.collect_services(),
@@ -317,17 +318,17 @@ pub fn netmap_json(netmap: &Netmap, node_key: NodePublic) -> Value {
     })
 }
 
-/// A rule in the form that the official client shows after parsing.
-fn parsed_rule(rule: &FilterRule) -> Value {
-    let protocols = if rule.ip_proto.is_empty() { vec![6, 17, 1, 58] } else { rule.ip_proto.clone() };
-    let destinations: Vec<Value> =
-        rule.dst_ports.iter().map(|port| json!({"Net": port.ip, "Ports": port.ports})).collect();
+/// A rule in the form that the official client shows after parsing; its prefixes are read again by that client.
+fn parsed_rule(rule: &Match) -> Value {
+    let destination =
+        |dst: &DstPorts| json!({"Net": dst.net, "Ports": {"First": dst.first, "Last": dst.last}});
+    let grant = |grant: &CapDst| json!({"Dst": grant.dst, "Cap": grant.cap, "Values": grant.values});
     json!({
-        "IPProto": protocols,
-        "Srcs": rule.src_ips,
-        "SrcCaps": Value::Null,
-        "Dsts": destinations,
-        "Caps": rule.cap_grant,
+        "IPProto": rule.protocols,
+        "Srcs": rule.srcs,
+        "SrcCaps": (!rule.src_caps.is_empty()).then_some(&rule.src_caps),
+        "Dsts": rule.dsts.iter().map(destination).collect::<Vec<_>>(),
+        "Caps": rule.caps.iter().map(grant).collect::<Vec<_>>(),
     })
 }
 

@@ -11,7 +11,7 @@ mod relays;
 mod routes;
 
 pub use dns::{DnsBase, DnsWanted, HostChange, HostEntry, HostTable, host_entry, shown as shown_dns};
-pub use filter::FilterWanted;
+pub use filter::{FilterWanted, parsed_rules};
 pub use hostinfo::{HostFacts, hostinfo};
 pub use peers::{PeerRules, peer_config, peer_difference};
 pub use relays::{endpoint, net_info, relays};

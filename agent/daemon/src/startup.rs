@@ -156,9 +156,10 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
 
     let ended = wait_for_end(&handle, running).await;
     telling.abort();
-    serving.abort();
-    if let Some(serving) = serving_official {
+    for serving in [Some(serving), serving_official].into_iter().flatten() {
         serving.abort();
+        // The socket's file goes with the task. That it was ended is no news.
+        let _ = serving.await;
     }
     drop((api, link));
     ended

@@ -8,9 +8,8 @@ use tsrs_base_types::{LockPublic, MachinePrivate, NodePrivate, Redacted};
 use tsrs_control_netmap::Netmap;
 use tsrs_control_tailcfg::{DerpMap, Hostinfo};
 use tsrs_platform_api::{DnsConfig, RouterConfig};
-use tsrs_tunnel_dataplane::{Change, TunnelConfig};
+use tsrs_tunnel_dataplane::{Change, Policy, TunnelConfig};
 use tsrs_tunnel_dns::Config as ResolverConfig;
-use tsrs_tunnel_filter::Filter;
 
 use crate::wanted::HostChange;
 
@@ -97,8 +96,8 @@ impl fmt::Debug for ControlStart {
 pub enum TunnelAction {
     /// This is our key from now on.
     NodeKey(NodePrivate),
-    /// Nothing may pass (`None`), or what these rules let through.
-    Filter(Option<Arc<Filter>>),
+    /// What may pass.
+    Policy(Policy),
     /// Our own side.
     Config(TunnelConfig),
     /// Peers.

@@ -221,9 +221,7 @@ impl<R: CryptoRngCore> Agent<R> {
         if next == profile.prefs {
             return;
         }
-        let other_server = next.control_url != profile.prefs.control_url && profile.login.node_key.is_some();
-        if other_server {
-            // The keys belong to the account on the old server, which stays in the list.
+        if next.control_url != profile.prefs.control_url {
             self.move_to_server(&next);
         }
         let profile = self.state.profiles.current_mut();
@@ -239,10 +237,15 @@ impl<R: CryptoRngCore> Agent<R> {
         self.reconsider();
     }
 
+    /// Nothing of one server is shown to another: a login under way ends, and an account with keys stays behind in the
+    /// list.
     fn move_to_server(&mut self, next: &Prefs) {
-        self.write_cache();
         self.stop_control();
         self.login = LoginAttempt::default();
+        if !self.has_node_key() {
+            return;
+        }
+        self.write_cache();
         self.netmap = None;
         self.tunnel.forget_filter();
         self.state.profiles.start_new();

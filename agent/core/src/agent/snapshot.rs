@@ -7,9 +7,9 @@ use tsrs_agent_localapi::notify::HealthState;
 use tsrs_agent_localapi::{BackendState, LoginProfile, Prefs};
 use tsrs_base_types::{LockPrivate, LockPublic, NodePublic};
 use tsrs_control_netmap::Netmap;
-use tsrs_tunnel_filter::Filter;
 
 use super::{Agent, Now};
+use crate::wanted::FilterWanted;
 
 /// Everything that reads are answered from. Cheap to make: the netmap is shared.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct Snapshot {
     /// The netmap.
     pub netmap: Option<Arc<Netmap>>,
     /// Answers what peers may do with us.
-    pub grants: Option<Arc<Filter>>,
+    pub filter: Option<FilterWanted>,
     /// Health, for the bus.
     pub health: HealthState,
     /// Health, for `status`.
@@ -69,7 +69,7 @@ impl<R: CryptoRngCore> Agent<R> {
             profile: current.meta.clone(),
             profiles: profiles.saved().map(|profile| profile.meta.clone()).collect(),
             netmap: self.netmap.clone(),
-            grants: self.grants().cloned(),
+            filter: self.filter().cloned(),
             health: self.health.state(now.mono),
             health_texts: self.health.texts(now.mono),
             auth_url: self.login.auth_url.clone(),

@@ -535,6 +535,20 @@ fn another_server_is_another_account() {
     assert_eq!((snapshot.profiles.len(), snapshot.state), (1, BackendState::NeedsLogin));
     assert!(bench.peers.is_empty());
     assert!(bench.agent.state().machine_key == machine);
+    // A first login that was tried on the wrong server is tried anew.
+    let mut bench = Bench::new();
+    bench.start("tskey-auth-x");
+    bench.take_control();
+    let prefs =
+        Prefs { control_url: "https://hs.example".into(), want_running: true, ..crate::prefs::defaults() };
+    let options = StartOptions {
+        update_prefs: Some(Prefs { logged_out: false, ..prefs }),
+        auth_key: "tskey-auth-x".into(),
+        ..StartOptions::default()
+    };
+    bench.agent.start(options, &|_| true, bench.now).unwrap();
+    bench.drain();
+    assert_eq!(bench.take_control(), ["stop", "start https://hs.example", "login renew=false key=true"]);
 }
 
 #[test]

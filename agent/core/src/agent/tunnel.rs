@@ -14,9 +14,8 @@ use tsrs_base_types::{NodePrivate, NodePublic};
 use tsrs_control_netmap::{Change, Netmap};
 use tsrs_control_tailcfg::{DerpMap, Node, cap};
 use tsrs_platform_api::{DnsConfig, NetfilterMode, RouterConfig, SERVICE_ADDRESS};
-use tsrs_tunnel_dataplane::{Change as PeerStep, PeerConfig, TunnelConfig};
+use tsrs_tunnel_dataplane::{Change as PeerStep, PeerConfig, Policy, TunnelConfig};
 use tsrs_tunnel_dns::Config as ResolverConfig;
-use tsrs_tunnel_filter::Filter;
 
 use super::{APPLY_RETRY, Action, Agent, EngineEvent, Now, TunnelAction};
 use crate::health::Problem;
@@ -320,7 +319,7 @@ impl<R: CryptoRngCore> Agent<R> {
         self.tunnel.hosts.clear(&mut names);
         // `Up(false)` makes the engine forget peers and relays.
         for action in [
-            TunnelAction::Filter(None),
+            TunnelAction::Policy(Policy::Closed),
             TunnelAction::Config(TunnelConfig::default()),
             TunnelAction::DerpMap(Arc::default()),
             TunnelAction::Up(false),
@@ -345,15 +344,15 @@ impl<R: CryptoRngCore> Agent<R> {
         let wanted = FilterWanted::new(netmap, shields_up, &self.subnets());
         self.health.note(Problem::InvalidPacketFilter, wanted.problem, now.mono, now.wall);
         if self.tunnel.live {
-            let filter = Arc::clone(&wanted.filter);
-            self.actions.push_back(Action::Tunnel(TunnelAction::Filter(Some(filter))));
+            let policy = Policy::Filtered(Arc::clone(&wanted.filters));
+            self.actions.push_back(Action::Tunnel(TunnelAction::Policy(policy)));
         }
         self.tunnel.filter = Some(wanted);
     }
 
     /// What peers may do with us.
-    pub(super) fn grants(&self) -> Option<&Arc<Filter>> {
-        self.tunnel.filter.as_ref().map(|wanted| &wanted.grants)
+    pub(super) fn filter(&self) -> Option<&FilterWanted> {
+        self.tunnel.filter.as_ref()
     }
 
     fn settle_own_side(&mut self) {

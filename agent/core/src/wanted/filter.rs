@@ -6,19 +6,21 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net};
 use tsrs_control_netmap::Netmap;
 use tsrs_control_tailcfg as wire;
+use tsrs_tunnel_dataplane::policy::Filters;
 use tsrs_tunnel_filter::{
-    CapGrant, Filter, FilterRule, LocalNets, NetPortRange, PortRange, admits_any_of, parse_rules,
+    CapGrant, Capabilities, Filter, FilterRule, LocalNets, Match, NetPortRange, PortRange, admits_any_of,
+    parse_rules,
 };
 
 use super::own_addresses;
 
-/// The filter in force, and what is to be said about it.
+/// The filter in force, and what is to be said about it. Copies share it.
 #[derive(Clone, Debug)]
 pub struct FilterWanted {
     /// Decides about packets.
-    pub filter: Arc<Filter>,
-    /// Answers what peers may do with us; the rules count here also behind shields.
-    pub grants: Arc<Filter>,
+    pub filters: Arc<Filters>,
+    /// Answers what peers may do with us where `filters` do not: the rules count here also behind shields.
+    grants: Option<Arc<Filter>>,
     /// Whether rules name peers by capability, so that a change of any peer may change the filter.
     pub names_capabilities: bool,
     /// Why the rules of control are not in force; nothing may come in then.
@@ -30,34 +32,52 @@ impl FilterWanted {
     pub fn new(netmap: &Netmap, shields_up: bool, subnets: &[Ipv4Net]) -> Self {
         let own = own_addresses(netmap.self_node()).into_iter().map(Ipv4Net::from);
         let local = LocalNets::new(own.chain(subnets.iter().copied()));
-        let rules: Vec<FilterRule> = netmap.filter_rules().map(rule).collect();
-        let parsed = parse_rules(&rules);
-        let unsigned: Vec<IpNet> = netmap
-            .peers()
-            .iter()
-            .filter(|node| node.unsigned_peer_api_only)
-            .flat_map(|node| node.addresses.iter().copied())
-            .collect();
+        let rules = parsed_rules(netmap);
+        let problem = problem(netmap, &rules);
         let holders = |cap: &str| -> Vec<IpAddr> {
             let having = netmap.peers().iter().filter(|node| node.has_cap(cap));
             having.flat_map(|node| node.addresses.iter().map(IpNet::addr)).collect()
         };
-        let names_capabilities = parsed.matches.iter().any(|rule| !rule.src_caps.is_empty());
-        let grants = Arc::new(Filter::new(&parsed.matches, local.clone(), &holders));
-        let problem = if admits_any_of(&parsed.matches, &unsigned) {
-            Some("it lets in a peer that Tailnet Lock has not signed")
-        } else if !rules.is_empty() && parsed.matches.is_empty() {
-            Some("it has rules of an obsolete form, or too many")
+        let compiled = Filter::new(&rules, local.clone(), &holders);
+        let jailed = Filter::shielded(local.clone());
+        let (normal, grants) = if shields_up || problem.is_some() {
+            (Filter::shielded(local), Some(Arc::new(compiled)))
         } else {
-            None
+            (compiled, None)
         };
-        let filter = if shields_up || problem.is_some() {
-            Arc::new(Filter::shielded(local))
-        } else {
-            Arc::clone(&grants)
-        };
-        Self { filter, grants, names_capabilities, problem }
+        Self {
+            filters: Arc::new(Filters { normal, shields_up, jailed }),
+            grants,
+            names_capabilities: rules.iter().any(|rule| !rule.src_caps.is_empty()),
+            problem,
+        }
     }
+
+    /// What peers may do with us.
+    pub fn capabilities(&self) -> &Capabilities {
+        self.grants.as_deref().unwrap_or(&self.filters.normal).capabilities()
+    }
+}
+
+/// Why rules cannot be trusted.
+fn problem(netmap: &Netmap, rules: &[Match]) -> Option<&'static str> {
+    let unsigned: Vec<IpNet> = netmap
+        .peers()
+        .iter()
+        .filter(|node| node.unsigned_peer_api_only)
+        .flat_map(|node| node.addresses.iter().copied())
+        .collect();
+    if admits_any_of(rules, &unsigned) {
+        return Some("it lets in a peer that Tailnet Lock has not signed");
+    }
+    let refused = rules.is_empty() && netmap.filter_rules().next().is_some();
+    refused.then_some("it has rules of an obsolete form, or too many")
+}
+
+/// The rules of a netmap as they are used; empty also when they cannot be.
+pub fn parsed_rules(netmap: &Netmap) -> Vec<Match> {
+    let rules: Vec<FilterRule> = netmap.filter_rules().map(rule).collect();
+    parse_rules(&rules).matches
 }
 
 fn rule(rule: &wire::FilterRule) -> FilterRule {

@@ -134,10 +134,7 @@ impl Tunnel for RealTunnel {
         Box::pin(async move {
             match action {
                 TunnelAction::NodeKey(key) => warn_stopped(self.handle.set_node_key(key).await),
-                TunnelAction::Filter(filter) => {
-                    let policy = filter.map_or(Policy::Closed, |_| Policy::Open);
-                    warn_stopped(self.handle.set_policy(policy).await);
-                }
+                TunnelAction::Policy(policy) => warn_stopped(self.handle.set_policy(policy).await),
                 TunnelAction::Config(config) => warn_stopped(self.handle.set_config(config).await),
                 TunnelAction::Peers(changes) => self.apply(changes).await,
                 TunnelAction::DerpMap(map) => {

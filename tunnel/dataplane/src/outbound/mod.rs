@@ -1,7 +1,8 @@
 //! Path 1: from the TUN to the wire (design.md §4).
 //!
-//! One worker owns an [`Outbound`]. For each batch it calls [`Outbound::push`] with what the TUN gives, then
-//! [`Outbound::seal`], sends [`Outbound::runs`] and calls [`Outbound::clear`]. Packets of one peer keep their order.
+//! One worker owns an [`Outbound`]. For each batch it gives what it reads from the TUN to [`Outbound::judge`] and what is to
+//! be sent to [`Outbound::append`], then calls [`Outbound::seal`], sends [`Outbound::runs`] and takes them out with
+//! [`Outbound::drain`]. Packets of one peer keep their order.
 
 mod judge;
 mod run;
