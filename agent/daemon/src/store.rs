@@ -23,13 +23,12 @@ impl Store {
         for dir in
             [Some(dir), state_file.parent()].into_iter().flatten().filter(|dir| !dir.as_os_str().is_empty())
         {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .with_context(|| {
-                    format!("create the state directory {}; run as root, or give another --statedir", dir.display())
-                })?;
+            DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| {
+                format!(
+                    "create the state directory {}; run as root, or give another --statedir",
+                    dir.display()
+                )
+            })?;
         }
         let mode = fs::metadata(dir).with_context(|| format!("read {}", dir.display()))?.permissions().mode();
         if mode & 0o077 != 0 {
@@ -49,7 +48,12 @@ impl Store {
             .write(true)
             .mode(0o600)
             .open(&path)
-            .with_context(|| format!("open {}; the state directory must be writable, or give another --statedir", path.display()))?;
+            .with_context(|| {
+                format!(
+                    "open {}; the state directory must be writable, or give another --statedir",
+                    path.display()
+                )
+            })?;
         let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((_, Errno::EWOULDBLOCK)) => bail!(
