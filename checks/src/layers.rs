@@ -43,6 +43,7 @@ const PLACES: &[(&str, Place)] = &[
     ("agent/cli", with_io(5)),
     ("agent/bin", with_io(6)),
     ("lab/vectors", with_io(9)),
+    ("lab/fuzzing", with_io(9)),
     ("lab/control", with_io(9)),
     ("lab/netns", with_io(9)),
     ("lab/bench", with_io(9)),

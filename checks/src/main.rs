@@ -7,10 +7,12 @@
 //! - [`dependencies`]: every external crate is listed with its reason;
 //! - [`house`]: lints are inherited, `unsafe` stays in `sys` modules of four crates, no build scripts or macros of our own;
 //! - [`sans_io`]: protocol crates name no socket, file, clock, thread or process; no crate makes an unbounded channel;
+//! - [`decoders`]: every decoder of foreign input has a fuzz target;
 //! - [`texts`]: what ARCHITECTURE.md names exists, and every crate is named there.
 #![forbid(unsafe_code)]
 #![expect(clippy::wildcard_enum_match_arm, reason = "syn's enums are open: most of their forms name no path")]
 
+mod decoders;
 mod dependencies;
 mod house;
 mod layers;
@@ -48,6 +50,7 @@ fn run() -> anyhow::Result<Vec<Violation>> {
     violations.extend(dependencies::check(&metadata));
     violations.extend(house::check(&metadata, &sources)?);
     violations.extend(sans_io::check(&sources));
+    violations.extend(decoders::check(&metadata, &sources)?);
     violations.extend(texts::check(&metadata)?);
     violations.sort();
     violations.dedup();

@@ -10,7 +10,7 @@ use crate::error::Result;
 mod bugreport;
 mod completion;
 mod debug;
-mod dns;
+pub(crate) mod dns;
 mod down;
 mod get;
 mod ip;

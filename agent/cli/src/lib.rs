@@ -7,6 +7,8 @@
 mod client;
 mod commands;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod output;
 mod settings;
 mod start;

@@ -21,6 +21,8 @@ mod early;
 mod error;
 mod event;
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handle;
 mod login;
 mod machine;

@@ -106,7 +106,7 @@ async fn decode_and_parse(frame: &Bytes) -> Result<Option<Box<MapResponse>>, Err
     parsed.unwrap_or_else(|error| Err(Error::Garbage { what: WHAT, reason: error.to_string() }))
 }
 
-fn parse(frame: &Bytes) -> Result<Option<Box<MapResponse>>, Error> {
+pub(crate) fn parse(frame: &Bytes) -> Result<Option<Box<MapResponse>>, Error> {
     match decode(frame).map_err(|error| garbage(&error))? {
         Decoded::KeepAlive => Ok(None),
         Decoded::Json(json) => serde_json::from_slice(&json).map(Some).map_err(|error| garbage(&error)),

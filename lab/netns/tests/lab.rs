@@ -12,6 +12,8 @@ mod faults;
 mod headscale;
 #[path = "lab/login.rs"]
 mod login;
+#[path = "lab/matrix.rs"]
+mod matrix;
 #[path = "lab/meet.rs"]
 mod meet;
 #[path = "lab/network.rs"]

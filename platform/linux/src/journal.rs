@@ -117,7 +117,11 @@ fn read(path: &Path) -> io::Result<Entries> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Entries::default()),
         Err(error) => return Err(error),
     };
-    let entries: Entries = serde_json::from_slice(&text)?;
+    decode(&text)
+}
+
+pub(crate) fn decode(text: &[u8]) -> io::Result<Entries> {
+    let entries: Entries = serde_json::from_slice(text)?;
     if entries.version != VERSION {
         let why = format!("version {} of the file is not known", entries.version);
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));

@@ -23,6 +23,8 @@
 mod budget;
 mod cleanup;
 mod dns;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod journal;
 mod link_monitor;
 mod marks;

@@ -12,6 +12,8 @@
 mod connect;
 mod dns;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 mod http1;
 mod net;

@@ -13,6 +13,8 @@
 mod api;
 mod clock;
 mod derp_map;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod metrics;
 pub mod offload;
 mod slow;

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::error::{CliError, Result};
 use crate::output;
 
-mod message;
+pub(crate) mod message;
 
 /// Arguments of `dns`.
 #[derive(clap::Args, Debug)]

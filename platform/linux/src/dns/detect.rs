@@ -154,7 +154,7 @@ fn signature(facts: &Facts) -> Signature {
 }
 
 /// Whether `hosts:` of nsswitch.conf asks systemd-resolved before it asks the servers of resolv.conf.
-pub(super) fn resolved_before_dns(nsswitch: &str) -> bool {
+pub(crate) fn resolved_before_dns(nsswitch: &str) -> bool {
     let hosts = nsswitch.lines().find_map(|line| line.trim().strip_prefix("hosts:")).unwrap_or_default();
     let hosts = hosts.split('#').next().unwrap_or_default();
     let place = |word| hosts.split_whitespace().position(|service| service == word);

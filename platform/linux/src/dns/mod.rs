@@ -16,10 +16,11 @@ use tsrs_platform_api::{
     DnsConfig, DnsConfigurator, DnsOwner, DnsStatus, EventSink, Instance, PlatformError, Result,
 };
 
+pub(crate) use crate::dns::detect::resolved_before_dns;
 use crate::dns::detect::{Choice, Facts};
 pub(crate) use crate::dns::file::{ResolvConfChange, recognise_change, restore_resolv_conf};
 use crate::dns::plain::PlainFile;
-use crate::dns::resolv_conf::ResolvConf;
+pub(crate) use crate::dns::resolv_conf::ResolvConf;
 use crate::dns::resolved::Resolved;
 use crate::journal::Journal;
 
@@ -149,7 +150,7 @@ fn gather(files: &HostFiles, resolved: &Resolved) -> Facts {
     Facts {
         link: std::fs::read_link(&files.resolv_conf).ok().map(|target| absolute(&files.resolv_conf, &target)),
         file: text.as_deref().map(ResolvConf::parse),
-        resolved_first: detect::resolved_before_dns(&nsswitch),
+        resolved_first: resolved_before_dns(&nsswitch),
         resolved_answers: resolved.answers(),
     }
 }

@@ -12,7 +12,7 @@ const DNS_PORT: u16 = 53;
 
 /// The parts of the file that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ResolvConf {
+pub(crate) struct ResolvConf {
     pub(super) nameservers: Vec<IpAddr>,
     pub(super) search: Vec<String>,
     /// `options` lines, without that word.
@@ -25,7 +25,7 @@ pub(super) struct ResolvConf {
 
 impl ResolvConf {
     /// Reads a file; lines that mean nothing are skipped, as the C library does.
-    pub(super) fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut parsed = Self::default();
         for line in text.lines() {
             let line = line.trim();
@@ -55,7 +55,7 @@ impl ResolvConf {
     }
 
     /// Servers of the host, our own service address left out.
-    pub(super) fn servers(&self) -> Vec<SocketAddr> {
+    pub(crate) fn servers(&self) -> Vec<SocketAddr> {
         let foreign = self.nameservers.iter().filter(|server| **server != IpAddr::V4(SERVICE_ADDRESS));
         foreign.map(|server| SocketAddr::new(*server, DNS_PORT)).collect()
     }

@@ -175,16 +175,16 @@ pub(crate) fn split_at_attrs<const N: usize>(payload: &[u8]) -> Option<(&[u8; N]
 
 /// One received message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Received<'a> {
-    pub(super) kind: u16,
-    pub(super) flags: u16,
-    pub(super) sequence: u32,
-    pub(super) port: u32,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Received<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence: u32,
+    pub(crate) port: u32,
+    pub(crate) payload: &'a [u8],
 }
 
 /// The messages in a datagram from the kernel; ends at the first one that is cut off.
-pub(super) fn received_in(datagram: &[u8]) -> impl Iterator<Item = Received<'_>> {
+pub(crate) fn received_in(datagram: &[u8]) -> impl Iterator<Item = Received<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let header = rest.first_chunk::<HEADER_LEN>()?;

@@ -6,6 +6,8 @@
 mod codec;
 mod socket;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use codec::received_in;
 pub(crate) use codec::{
     APPEND, CREATE, DUMP, EXCL, Message, REPLACE, attr_string, attr_u32, attrs, split_at_attrs,
 };

@@ -50,7 +50,7 @@ pub(super) fn dropping_chains(socket: &mut Socket) -> Result<Vec<Chain>, Netlink
     })
 }
 
-fn dropping_chain(kind: u16, payload: &[u8]) -> Option<Chain> {
+pub(super) fn dropping_chain(kind: u16, payload: &[u8]) -> Option<Chain> {
     let (kind::NEW_CHAIN, family @ (Family::Inet | Family::Ipv4), attributes) = split(kind, payload)? else {
         return None;
     };
@@ -81,7 +81,7 @@ pub(super) fn tagged_rules(socket: &mut Socket, tag: &str) -> Result<Vec<Tagged>
     })
 }
 
-fn tagged_rule(kind: u16, payload: &[u8], tag: &str) -> Option<Tagged> {
+pub(super) fn tagged_rule(kind: u16, payload: &[u8], tag: &str) -> Option<Tagged> {
     let (kind::NEW_RULE, family, attributes) = split(kind, payload)? else { return None };
     let mut chain = Chain { family, table: String::new(), name: String::new() };
     let (mut handle, mut is_ours) = (None, false);

@@ -27,5 +27,12 @@ pub(crate) use firewall::Firewall;
 pub(crate) use foreign::is_relevant;
 pub(crate) use table::Wanted;
 
+/// Whether a message of a dump is a foreign chain that drops, or a rule of an instance in one.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn concerns(kind: u16, payload: &[u8], instance: tsrs_platform_api::Instance) -> bool {
+    foreign::dropping_chain(kind, payload).is_some()
+        || foreign::tagged_rule(kind, payload, &foreign::tag(instance)).is_some()
+}
+
 #[cfg(test)]
 mod tests;
