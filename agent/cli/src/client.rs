@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -93,6 +93,27 @@ impl Client {
         Ok((status, body.to_bytes()))
     }
 
+    /// Any request with a reason for the audit log of the control server; an answer other than 2xx is an error.
+    pub(crate) async fn send_with_reason(
+        &self,
+        method: Method,
+        path: &str,
+        reason: &str,
+        body: Vec<u8>,
+    ) -> Result {
+        let mut headers = HeaderMap::new();
+        if !reason.is_empty() {
+            let value = HeaderValue::from_str(&data_encoding::BASE64.encode(reason.as_bytes()))
+                .map_err(|error| CliError::new(format!("--reason: {error}")))?;
+            headers.insert(HeaderName::from_static("x-tailscale-reason"), value);
+        }
+        let response = self.exchange(method, path, headers, body).await?;
+        let status = response.status();
+        let body =
+            response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        if status.is_success() { Ok(()) } else { Err(refusal(status, &body)) }
+    }
+
     /// Any request with headers of its own; the body is left to the caller.
     pub(crate) async fn exchange(
         &self,
@@ -109,7 +130,7 @@ impl Client {
         let mut request = Request::builder().method(method).uri(format!("{PATH_PREFIX}{path}"));
         if let Some(all) = request.headers_mut() {
             all.extend(headers);
-            all.insert(http::header::HOST, http::HeaderValue::from_static(HOST));
+            all.insert(http::header::HOST, HeaderValue::from_static(HOST));
         }
         let request = request
             .body(Full::new(Bytes::from(body)))

@@ -41,6 +41,8 @@ pub(crate) struct Flags {
     pub(crate) tun: String,
     /// UDP port that is tried first; 0 = any.
     pub(crate) port: u16,
+    /// Whether the port was given.
+    pub(crate) port_is_fixed: bool,
     /// Configuration file.
     pub(crate) config: Option<PathBuf>,
     /// Further trusted certificates.
@@ -173,6 +175,7 @@ impl Given {
             socket_is_default: self.socket.is_none(),
             socket: self.socket.unwrap_or_else(|| self.instance.socket()),
             tun: self.tun.unwrap_or_else(|| self.instance.tun_name()),
+            port_is_fixed: self.port.is_some_and(|port| port != 0),
             port: self.port.unwrap_or(DEFAULT_UDP_PORT),
             instance: self.instance,
             config: self.config,

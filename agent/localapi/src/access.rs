@@ -227,6 +227,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     guarded("reload-config", POST_W, (405, "use POST"), "access denied"),
     shown("shutdown", POST_W, (405, "only POST allowed"), "shutdown access denied"),
     any("metrics", Right::Write, "metric access denied"),
+    open("netcheck", POST, (405, "want POST")),
     any("usermetrics", Right::Read, "access denied"),
     open("upload-client-metrics", POST, (405, "unsupported method")),
     open("bugreport", POST, (405, "only POST allowed")),
@@ -254,4 +255,6 @@ pub const ENDPOINTS: &[Endpoint] = &[
     guarded("tka/force-local-disable", POST_W, (405, "use POST"), "tailnet-lock modify access denied"),
     guarded("debug", POST_W, (405, "POST required"), "debug access denied"),
     any("debug-packet-filter-rules", Right::Write, "debug access denied"),
+    any("debug-packet-filter-matches", Right::Write, "debug access denied"),
+    any("component-debug-logging", Right::Write, "debug access denied"),
 ];

@@ -53,8 +53,12 @@ impl fmt::Debug for RawMessage {
 /// Capabilities by name, each with a list of values that is usually empty: the name alone counts.
 ///
 /// `null` and `[]` as a value mean the same; which of them was read is kept, so that the map is written as it came.
+/// A netmap holds one map per peer, mostly with a few names, so it is a sorted list and not a tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CapMap(BTreeMap<Box<str>, Option<Box<[RawMessage]>>>);
+pub struct CapMap(Vec<(Box<str>, Values)>);
+
+/// The values of a capability; `None` where the wire says `null`.
+type Values = Option<Box<[RawMessage]>>;
 
 impl CapMap {
     /// Whether there is no capability at all.
@@ -64,12 +68,12 @@ impl CapMap {
 
     /// Whether the capability is there.
     pub fn contains(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.find(name).is_ok()
     }
 
     /// The values of a capability; `None` if the capability is not there.
     pub fn values(&self, name: &str) -> Option<&[RawMessage]> {
-        self.0.get(name).map(|values| values.as_deref().unwrap_or_default())
+        self.find(name).ok().map(|at| self.0[at].1.as_deref().unwrap_or_default())
     }
 
     /// All capabilities with their values, sorted by name.
@@ -79,31 +83,41 @@ impl CapMap {
 
     /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(AsRef::as_ref)
+        self.0.iter().map(|(name, _)| name.as_ref())
     }
 
     /// Sets a capability and its values.
     pub fn insert(&mut self, name: &str, values: Vec<RawMessage>) {
-        self.0.insert(name.into(), Some(values.into()));
+        let values = Some(values.into());
+        match self.find(name) {
+            Ok(at) => self.0[at].1 = values,
+            Err(at) => self.0.insert(at, (name.into(), values)),
+        }
     }
 
     /// Adds a capability without values, unless it is there already.
     pub fn insert_name(&mut self, name: &str) {
-        if !self.contains(name) {
-            self.0.insert(name.into(), None);
+        if let Err(at) = self.find(name) {
+            self.0.insert(at, (name.into(), None));
         }
+    }
+
+    /// Where a name is, or where it would go.
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.as_ref().cmp(name))
     }
 }
 
 impl Serialize for CapMap {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        serializer.collect_map(self.0.iter().map(|(name, values)| (name, values)))
     }
 }
 
 impl<'de> Deserialize<'de> for CapMap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        BTreeMap::deserialize(deserializer).map(Self)
+        let map = BTreeMap::<Box<str>, Values>::deserialize(deserializer)?;
+        Ok(Self(map.into_iter().collect()))
     }
 }
 

@@ -202,6 +202,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedListVisitor<T> {
             }
             list.push(entry);
         }
+        list.shrink_to_fit();
         Ok(BoundedList(list))
     }
 }

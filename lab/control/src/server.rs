@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tsrs_base_types::time::WireTime;
 use tsrs_base_types::{MachinePublic, NodeId, RegionId};
-use tsrs_control_tailcfg::{DisplayMessage, PingRequest, PingResponse};
+use tsrs_control_tailcfg::{DisplayMessage, Hostinfo, PingRequest, PingResponse};
 
 use crate::config::{LabConfig, RegionConfig};
 use crate::derp::{DerpStats, Hub};
@@ -28,7 +28,7 @@ use crate::listen::Listeners;
 use crate::policy::Policy;
 use crate::shared::Shared;
 use crate::store::StateFile;
-use crate::tailnet::{LabNode, PendingLogin, Tailnet, check_policy};
+use crate::tailnet::{Injected, LabNode, PendingLogin, Tailnet, check_policy};
 
 /// Threads that serve. Two, so that a slow request holds up nobody.
 const THREADS: usize = 2;
@@ -255,7 +255,17 @@ impl LabControl {
 
     /// Sends a node any map message, for example `Health`, `Debug` or a wrong one.
     pub fn inject(&self, id: NodeId, message: serde_json::Value) {
-        self.parts.shared.inject(id, message);
+        self.parts.shared.inject(id, Injected::Message(message));
+    }
+
+    /// Sends a node any bytes between two frames of its stream, for example a length without a body.
+    pub fn inject_raw(&self, id: NodeId, bytes: Vec<u8>) {
+        self.parts.shared.inject(id, Injected::Raw(bytes));
+    }
+
+    /// Adds nodes that exist on the map only, each with this Hostinfo and an endpoint; for tests of large tailnets.
+    pub fn add_paper_nodes(&self, count: usize, hostinfo: &Hostinfo) {
+        self.parts.shared.change(|tailnet| tailnet.add_paper_nodes(count, hostinfo, Timestamp::now()));
     }
 
     /// Asks a node for a sign of life over HTTP: a HEAD request, over Noise if `noise`.
@@ -318,6 +328,11 @@ impl LabControl {
         if let Some(hub) = self.parts.shared.hubs.get(&region) {
             hub.health(problem);
         }
+    }
+
+    /// Sends a DERP client any bytes between two frames, for example a frame that is none; `false` if it is not here.
+    pub fn inject_derp(&self, region: RegionId, node: &LabNode, bytes: &[u8]) -> bool {
+        self.parts.shared.hubs.get(&region).is_some_and(|hub| hub.inject(&node.key, bytes))
     }
 
     /// Ends all DERP connections of a region.

@@ -13,7 +13,7 @@ use crate::derp::Hub;
 use crate::fault::Faults;
 use crate::store::StateFile;
 use crate::sync::lock;
-use crate::tailnet::Tailnet;
+use crate::tailnet::{Injected, Tailnet};
 
 /// Answers that pings still wait for, at most; a lab asks one at a time.
 const MAX_PINGS: usize = 1000;
@@ -132,7 +132,7 @@ impl Shared {
     }
 
     /// Sends a node a message on its stream.
-    pub(crate) fn inject(&self, id: NodeId, message: serde_json::Value) {
+    pub(crate) fn inject(&self, id: NodeId, message: Injected) {
         self.change(|tailnet| tailnet.inject(id, message));
     }
 }

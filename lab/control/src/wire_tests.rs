@@ -13,7 +13,7 @@ use tsrs_base_noise::{Initiator, Protocol, Secret};
 use tsrs_base_types::MachinePrivate;
 
 use crate::noise::{NoiseStream, Records};
-use crate::{KeySpec, LabConfig, LabControl, Policy};
+use crate::{FaultAction, FaultTarget, KeySpec, LabConfig, LabControl, Policy, admin};
 
 /// A connection of one machine, from the upgrade to HTTP/2. Written apart from `control/client`, so that the two ends
 /// cannot share a mistake.
@@ -248,4 +248,207 @@ async fn nodes_see_each_other_and_only_what_the_policy_grants() {
     let map = clients[0].map(&keys[0]).await;
     assert_eq!(map["Peers"], Value::Null);
     assert_eq!(map["PacketFilters"], json!({"base": []}));
+}
+
+/// A map stream, frame by frame.
+struct Stream {
+    body: hyper::body::Incoming,
+    received: Vec<u8>,
+    zstd: bool,
+}
+
+impl Stream {
+    async fn open(client: &mut Client, node_key: &Value, compress: &str) -> Self {
+        let request = json!({"Version": 145, "NodeKey": node_key, "Stream": true, "Compress": compress,
+            "Hostinfo": {"Hostname": "ignored"}, "Endpoints": ["192.0.2.9:9"]});
+        let request =
+            Request::post("https://unused/machine/map").body(Full::new(request.to_string().into())).unwrap();
+        let response = client.http.send_request(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        Self { body: response.into_body(), received: Vec::new(), zstd: !compress.is_empty() }
+    }
+
+    /// So many bytes, or `None` at the end of the stream.
+    async fn take(&mut self, len: usize) -> Option<Vec<u8>> {
+        while self.received.len() < len {
+            let frame = self.body.frame().await?.ok()?;
+            self.received.extend_from_slice(frame.data_ref().unwrap());
+        }
+        Some(self.received.drain(..len).collect())
+    }
+
+    async fn next(&mut self) -> Option<Value> {
+        let len = u32::from_le_bytes(self.take(4).await?.try_into().unwrap());
+        let body = self.take(usize::try_from(len).unwrap()).await?;
+        if !self.zstd {
+            return Some(serde_json::from_slice(&body).unwrap());
+        }
+        let decoder = ruzstd::decoding::StreamingDecoder::new(body.as_slice()).unwrap();
+        Some(serde_json::from_reader(decoder).unwrap())
+    }
+}
+
+async fn join(control: &LabControl, number: u8) -> (Client, Value) {
+    let mut client = Client::connect(control, &MachinePrivate::generate(&mut OsRng)).await;
+    let key = json!(format!("nodekey:{number:064x}"));
+    let auth = control.create_key(KeySpec::single_use());
+    let request = json!({"Version": 145, "NodeKey": key, "Auth": {"AuthKey": auth}, "Hostinfo": {"Hostname": format!("n{number}")}});
+    assert_eq!(client.post("/machine/register", &request).await["Error"], "");
+    (client, key)
+}
+
+#[tokio::test]
+async fn a_stream_begins_whole_and_goes_on_with_what_is_new() {
+    let control = start();
+    let (mut first, first_key) = join(&control, 1).await;
+    let (mut second, second_key) = join(&control, 2).await;
+    for compress in ["", "zstd"] {
+        let mut stream = Stream::open(&mut first, &first_key, compress).await;
+        let whole = stream.next().await.unwrap();
+        // What a streaming request says about its node is not taken over.
+        assert_eq!(whole["Node"]["Name"], "n1.lab.test.");
+        assert_eq!(whole["Node"]["Endpoints"], Value::Null);
+        assert_eq!(whole["Node"]["Online"], true);
+        assert_eq!(whole["Peers"].as_array().unwrap().len(), 1);
+
+        let endpoint = format!("192.0.2.1:{}", 1000 + compress.len());
+        let update = json!({"Version": 145, "NodeKey": second_key, "OmitPeers": true, "Endpoints": [endpoint],
+            "Hostinfo": {"Hostname": "n2"}});
+        assert_eq!(second.call("POST", "/machine/map", update.to_string()).await.status, 200);
+        let delta = stream.next().await.unwrap();
+        assert_eq!(delta["PeersChangedPatch"][0]["Endpoints"], json!([endpoint]));
+        assert_eq!(delta["Node"], Value::Null);
+
+        let id = control.node("n1").unwrap().id;
+        control.inject(id, json!({"Health": ["x"]}));
+        assert_eq!(stream.next().await.unwrap(), json!({"Health": ["x"]}));
+        control.inject_raw(id, vec![1, 2, 3]);
+        assert_eq!(stream.take(3).await.unwrap(), [1, 2, 3]);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_a_newer_one_a_deletion_and_a_cut() {
+    let mut control = start();
+    let (mut client, key) = join(&control, 1).await;
+    let mut old = Stream::open(&mut client, &key, "").await;
+    old.next().await.unwrap();
+    let mut new = Stream::open(&mut client, &key, "").await;
+    new.next().await.unwrap();
+    while old.next().await.is_some() {}
+    let node = control.node("n1").unwrap();
+    assert!(node.online());
+    control.delete(node.id).unwrap();
+    while new.next().await.is_some() {}
+    let gone = json!({"Version": 145, "NodeKey": key, "Stream": true}).to_string();
+    assert_eq!(client.call("POST", "/machine/map", gone).await.status, 404);
+
+    let (mut client, key) = join(&control, 2).await;
+    let mut stream = Stream::open(&mut client, &key, "").await;
+    stream.next().await.unwrap();
+    control.stop();
+    while stream.next().await.is_some() {}
+    assert!(!control.node("n2").unwrap().online());
+    let url = control.url();
+    control.resume().unwrap();
+    assert_eq!(control.url(), url);
+    join(&control, 3).await;
+}
+
+#[tokio::test]
+async fn an_idle_stream_gets_keep_alives_until_it_is_silenced() {
+    let keep_alive = std::time::Duration::from_millis(20);
+    let control = LabControl::start(LabConfig { keep_alive, ..LabConfig::default() }).unwrap();
+    let (mut client, key) = join(&control, 1).await;
+    let mut stream = Stream::open(&mut client, &key, "").await;
+    stream.next().await.unwrap();
+    assert_eq!(stream.next().await.unwrap(), json!({"KeepAlive": true}));
+    control.faults().silence_streams(true);
+    // What was under way may still come; after that nothing does.
+    let quiet = async { while stream.next().await.is_some() {} };
+    assert!(tokio::time::timeout(keep_alive * 20, quiet).await.is_err(), "the stream must stay open");
+    control.faults().clear();
+    assert_eq!(stream.next().await.unwrap(), json!({"KeepAlive": true}));
+}
+
+#[tokio::test]
+async fn faults_answer_in_place_of_the_server() {
+    let control = start();
+    let mut client = Client::connect(&control, &MachinePrivate::generate(&mut OsRng)).await;
+    let refuse = FaultAction::Status { code: 429, retry_after: Some(7), body: "slow down".to_owned() };
+    control.faults().add_times(FaultTarget::Register, refuse, 1);
+    control.faults().add_times(FaultTarget::Register, FaultAction::Garbage(b"<html>".to_vec()), 1);
+    let reply = client.call("POST", "/machine/register", "{}").await;
+    assert_eq!((reply.status, reply.body.as_slice()), (429, &b"slow down"[..]));
+    let reply = client.call("POST", "/machine/register", "{}").await;
+    assert_eq!((reply.status, reply.body.as_slice()), (200, &b"<html>"[..]));
+    assert_eq!(client.call("POST", "/machine/register", "{}").await.status, 400);
+}
+
+#[tokio::test]
+async fn an_initiation_that_is_none_is_refused_and_an_old_version_gets_no_answer() {
+    let control = start();
+    let address = control.http_url().unwrap().trim_start_matches("http://").to_owned();
+    let ask = |handshake: String| {
+        let address = address.clone();
+        async move {
+            let mut tcp = TcpStream::connect(&address).await.unwrap();
+            let head = format!(
+                "POST /ts2021 HTTP/1.1\r\nHost: x\r\nUpgrade: tailscale-control-protocol\r\nConnection: upgrade\r\n\
+                 X-Tailscale-Handshake: {handshake}\r\n\r\n"
+            );
+            tcp.write_all(head.as_bytes()).await.unwrap();
+            tcp.shutdown().await.unwrap();
+            let mut answer = String::new();
+            tcp.read_to_string(&mut answer).await.unwrap();
+            answer
+        }
+    };
+    assert!(ask("not base64!".to_owned()).await.starts_with("HTTP/1.1 400"));
+    for initiation in [vec![0; 5], vec![0; 101]] {
+        let answer = ask(data_encoding::BASE64.encode(&initiation)).await;
+        assert!(answer.starts_with("HTTP/1.1 101") && answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+}
+
+#[test]
+fn a_state_file_makes_the_next_process_the_same_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = LabConfig { state_file: Some(folder.path().join("state.json")), ..LabConfig::default() };
+    let first = LabControl::start(config.clone()).unwrap();
+    first.add_paper_nodes(3, &tsrs_control_tailcfg::Hostinfo::default());
+    let (noise_key, nodes) = (first.noise_key(), first.nodes());
+    drop(first);
+    let second = LabControl::start(config.clone()).unwrap();
+    assert_eq!(second.noise_key(), noise_key);
+    assert_eq!(second.nodes(), nodes);
+    drop(second);
+    std::fs::write(config.state_file.as_ref().unwrap(), "{").unwrap();
+    assert!(LabControl::start(config).is_err(), "a damaged file is not overwritten");
+}
+
+#[test]
+fn commands_go_through_the_admin_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin.sock");
+    let control = start();
+    let url = control.url();
+    let served = socket.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // Ends with the process.
+        runtime.block_on(admin::serve(&served, control))
+    });
+    let call = |text: &str| admin::call(&socket, &serde_json::from_str(text).unwrap());
+    while !socket.exists() {
+        std::thread::yield_now();
+    }
+    assert_eq!(call("\"info\"").unwrap()["url"], url);
+    let key = call("{\"create-key\": {\"reusable\": true, \"tags\": [\"tag:a\"]}}").unwrap();
+    assert!(key.as_str().unwrap().starts_with("tskey-auth-"));
+    assert_eq!(call("\"nodes\"").unwrap(), json!([]));
+    assert!(call("{\"expire\": 7}").unwrap_err().to_string().contains("no node 7"));
+    let bad =
+        call("{\"set-policy\": {\"grants\": [{\"src\": [\"*\"], \"dst\": [\"*\"], \"ip\": [\"tcp:x\"]}]}}");
+    assert!(bad.unwrap_err().to_string().contains("tcp:x"));
 }

@@ -34,13 +34,16 @@ struct Made {
     kept: bool,
 }
 
-fn made() -> MutexGuard<'static, Made> {
+fn list() -> &'static Mutex<Made> {
     static MADE: OnceLock<Mutex<Made>> = OnceLock::new();
-    let made = MADE.get_or_init(|| {
+    MADE.get_or_init(|| {
         let owner = Pid::this().as_raw();
         Mutex::new(Made { owner, owner_started: start_time(owner).unwrap_or_default(), ..Made::default() })
-    });
-    made.lock().unwrap_or_else(PoisonError::into_inner)
+    })
+}
+
+fn made() -> MutexGuard<'static, Made> {
+    list().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Clears what dead predecessors left, and makes SIGINT and SIGTERM clean up. Once per process; called by every build.
@@ -50,8 +53,25 @@ pub(crate) fn prepare() -> Result<()> {
         return Ok(());
     }
     sweep().context("clear what an earlier lab left")?;
+    if cfg!(panic = "abort") {
+        clean_up_at_panic();
+    }
     std::thread::Builder::new().name("lab-signals".to_owned()).spawn(watch_signals)?;
     Ok(())
+}
+
+/// Where a panic ends the process at once, nothing is dropped.
+fn clean_up_at_panic() {
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        previous(panic);
+        // A panic in this module holds the list; then the next lab sweeps.
+        if let Ok(mut made) = list().try_lock()
+            && !made.kept
+        {
+            made.remove_all();
+        }
+    }));
 }
 
 fn watch_signals() {

@@ -1,13 +1,18 @@
-//! Reference cases, made by running the reference implementation, and the loader that tests use.
+//! What the tests of all crates share: reference cases, made by running the reference implementation, with their loader, and a
+//! seeded generator.
 //!
 //! The files lie in `data/` beside a README that describes each; those above 64 KiB are compressed with zstd. This crate
 //! is a dev-dependency only: a file that is missing or damaged is a defect of the checkout and panics.
 #![forbid(unsafe_code)]
 
+mod rng;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+
+pub use rng::SeededRng;
 
 /// The folder that holds the files.
 pub fn folder() -> PathBuf {

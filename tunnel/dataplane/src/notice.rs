@@ -11,14 +11,17 @@ use tsrs_tunnel_wireguard::Session;
 
 use crate::tables::PeerSlot;
 
-/// Notices that wait for the machine at most. More come only under attack or when the machine cannot keep up; the size
-/// is that of WireGuard's own handshake queue (data-plane sheet §1.6).
+/// Handshake messages that wait for the machine at most (data-plane sheet §1.6). Anybody can send them, so they have a
+/// queue of their own: a flood of them does not push out the pings that keep paths alive.
+pub const MAX_HANDSHAKES: usize = 1024;
+
+/// Other notices that wait at most. More come only when the machine cannot keep up.
 pub const MAX_NOTICES: usize = 1024;
 
 /// One thing for the machine to do.
 #[derive(Debug)]
 pub enum Notice {
-    /// A datagram that is not data: STUN, disco or a handshake message.
+    /// A STUN or disco datagram.
     Datagram {
         /// Where it came from.
         source: Source,
@@ -67,9 +70,19 @@ pub enum Notice {
     },
 }
 
-/// The queue to the machine. Workers never wait for it.
+/// A handshake message.
+#[derive(Debug)]
+pub struct Handshake {
+    /// Where it came from.
+    pub source: Source,
+    /// All of it.
+    pub message: Box<[u8]>,
+}
+
+/// The queues to the machine. Workers never wait for it.
 pub struct Notices {
     queue: ArrayQueue<Notice>,
+    handshakes: ArrayQueue<Handshake>,
     pushed: AtomicBool,
     /// A notice about a session found the queue full. It may not be lost, so the machine looks at all sessions.
     missed_session: AtomicBool,
@@ -77,10 +90,11 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// An empty queue; `wake` is called after notices were put in.
+    /// Empty queues; `wake` is called after notices were put in.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             queue: ArrayQueue::new(MAX_NOTICES),
+            handshakes: ArrayQueue::new(MAX_HANDSHAKES),
             pushed: AtomicBool::new(false),
             missed_session: AtomicBool::new(false),
             wake: Box::new(wake),
@@ -90,6 +104,15 @@ impl Notices {
     /// Puts a notice in. False when the queue is full: the notice is lost, and the caller counts it.
     pub fn push(&self, notice: Notice) -> bool {
         let taken = self.queue.push(notice).is_ok();
+        self.pushed.store(true, Ordering::Relaxed);
+        taken
+    }
+
+    /// Puts a handshake message in, unless the queue is full: then it is lost, and the caller counts it.
+    pub fn push_handshake(&self, source: Source, message: &[u8]) -> bool {
+        // Looked at first, so that a flood costs no copies.
+        let taken = !self.handshakes.is_full()
+            && self.handshakes.push(Handshake { source, message: message.into() }).is_ok();
         self.pushed.store(true, Ordering::Relaxed);
         taken
     }
@@ -120,14 +143,14 @@ impl Notices {
         }
     }
 
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.queue.len()
+    /// How many handshake messages wait.
+    pub fn handshake_count(&self) -> usize {
+        self.handshakes.len()
     }
 
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+    /// The next handshake message.
+    pub fn pop_handshake(&self) -> Option<Handshake> {
+        self.handshakes.pop()
     }
 
     /// The next notice.

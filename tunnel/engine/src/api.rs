@@ -303,6 +303,11 @@ impl EngineHandle {
         self.call(move |slow, now| slow.plane.peer_status(&peer, now)).await
     }
 
+    /// All peers with what there is to say about them.
+    pub async fn peer_statuses(&self) -> Result<Vec<(NodePublic, PeerStatus)>, Stopped> {
+        self.call(move |slow, now| slow.plane.peer_statuses(now)).await
+    }
+
     /// Tables and counters, readable at any time without asking the engine.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.plant.shared

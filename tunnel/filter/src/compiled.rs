@@ -9,6 +9,11 @@ use ipnet::IpNet;
 use crate::ranges::{RangeSet, V4Range};
 use crate::rules::Match;
 
+/// Most entries of the index by source, repeated ones counted. Rules whose sources overlap in ever new ways need an entry
+/// for each pair of them, which a message of a few megabytes could drive beyond any memory; a tailnet of 20,000 nodes with 400
+/// rules for each stays below. What needs more is not indexed, and each packet looks at all rules.
+const MAX_INDEX_ENTRIES: usize = 1 << 23;
+
 /// A rule's IPv4 destinations and protocols.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
@@ -79,6 +84,8 @@ pub(crate) struct BySource {
     parts: Vec<Range<usize>>,
     /// Indices of rules; equal lists are stored once.
     lists: Vec<u32>,
+    /// The sources of each rule, where the rules need more than [`MAX_INDEX_ENTRIES`]; the index is then empty.
+    unindexed: Vec<RangeSet>,
 }
 
 impl BySource {
@@ -95,14 +102,21 @@ impl BySource {
                 edges.push((u64::from(range.last) + 1, false, index));
             }
             compiled.rules.push(rule);
+            compiled.unindexed.push(sources);
         }
         edges.sort_unstable();
-        compiled.sweep(&edges);
+        if compiled.sweep(&edges) {
+            compiled.unindexed = Vec::new();
+        } else {
+            let Self { rules, unindexed, .. } = compiled;
+            compiled = Self { rules, unindexed, ..Self::default() };
+        }
         compiled
     }
 
-    /// Walks the edges in order and stores the set of rules that are open behind each.
-    fn sweep(&mut self, edges: &[(u64, bool, u32)]) {
+    /// Walks the edges in order and stores the set of rules that are open behind each. `false` if that becomes too much.
+    fn sweep(&mut self, edges: &[(u64, bool, u32)]) -> bool {
+        let mut entries = 0;
         let mut open = std::collections::BTreeSet::new();
         let mut known = HashMap::<Vec<u32>, Range<usize>>::new();
         for group in edges.chunk_by(|a, b| a.0 == b.0) {
@@ -115,6 +129,10 @@ impl BySource {
             }
             // Behind the last address nothing begins.
             let Ok(start) = u32::try_from(group[0].0) else { break };
+            entries += open.len();
+            if entries > MAX_INDEX_ENTRIES {
+                return false;
+            }
             let list: Vec<u32> = open.iter().copied().collect();
             let part = known.entry(list).or_insert_with_key(|list| {
                 let begin = self.lists.len();
@@ -124,12 +142,17 @@ impl BySource {
             self.starts.push(start);
             self.parts.push(part.clone());
         }
+        true
     }
 
     /// The rules that name a source.
     pub(crate) fn rules_of(&self, source: Ipv4Addr) -> impl Iterator<Item = &Rule> {
         let after = self.starts.partition_point(|start| *start <= u32::from(source));
         let part = after.checked_sub(1).map_or(0..0, |index| self.parts[index].clone());
-        self.lists[part].iter().filter_map(|index| self.rules.get(usize::try_from(*index).ok()?))
+        let indexed =
+            self.lists[part].iter().filter_map(|index| self.rules.get(usize::try_from(*index).ok()?));
+        let unindexed =
+            self.unindexed.iter().zip(&self.rules).filter(move |(sources, _)| sources.contains(source));
+        indexed.chain(unindexed.map(|(_, rule)| rule))
     }
 }

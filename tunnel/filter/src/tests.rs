@@ -158,6 +158,26 @@ fn rules_are_read_as_the_reference_reads_them() {
     }
 }
 
+/// The map sequences of the reference say how many of the netmap's rules are in force after each response.
+#[test]
+fn rules_of_netmaps_count_as_in_the_reference() {
+    let mut counted = 0;
+    for file in ["netmap/hand-picked.json", "netmap/random.json"] {
+        for case in json(file)["cases"].as_array().unwrap() {
+            let (mut rules, mut wanted) = (Value::Null, Value::Null);
+            for step in case["steps"].as_array().unwrap() {
+                let changed = &step["changed"];
+                rules = changed.get("packet_filter_rules").cloned().unwrap_or(rules);
+                wanted = changed.get("packet_filter_matches").cloned().unwrap_or(wanted);
+                let rules: Vec<FilterRule> = Option::deserialize(&rules).unwrap().unwrap_or_default();
+                assert_eq!(parse_rules(&rules).matches.len(), wanted, "{}", case["name"]);
+                counted += 1;
+            }
+        }
+    }
+    assert!(counted > 500);
+}
+
 #[test]
 fn capabilities_agree_with_the_reference() {
     for case in json("filter/capabilities.json")["cases"].as_array().unwrap() {
@@ -251,6 +271,36 @@ fn many_sources_are_told_apart_at_their_borders() {
         assert_eq!(check(&filter, &from(127)), Ok(()), "{index}");
         assert_eq!(check(&filter, &from(128)), Err(DropReason::Acl), "{index}");
         assert_eq!(check(&filter, &udp([100, high, low, 1], [10, 0, 0, 1], index + 1)), Err(DropReason::Acl));
+    }
+}
+
+/// Each range begins inside all before it and ends after them, so that an index would need every pair of them.
+#[test]
+fn rules_whose_sources_overlap_beyond_measure_still_decide() {
+    let port = |index: u32| u16::try_from(index).unwrap();
+    let rules: Vec<FilterRule> = (0..4000u32)
+        .map(|index| FilterRule {
+            src_ips: vec![format!(
+                "{}-{}",
+                Ipv4Addr::from(0x6440_0000 + index),
+                Ipv4Addr::from(0x6450_0000 + index)
+            )],
+            dst_ports: vec![NetPortRange {
+                ip: "*".into(),
+                ports: PortRange { first: port(index), last: port(index) },
+                ..Default::default()
+            }],
+            ..Default::default()
+        })
+        .collect();
+    let local = LocalNets::new(["10.0.0.1/32".parse().unwrap()]);
+    let filter = Filter::new(&parse_rules(&rules).matches, local, &|_| Vec::new());
+    for index in [0u32, 1, 2000, 3999] {
+        let from = |address: u32| udp(address.to_be_bytes(), [10, 0, 0, 1], port(index));
+        assert_eq!(check(&filter, &from(0x6440_0000 + index)), Ok(()));
+        assert_eq!(check(&filter, &from(0x6450_0000 + index)), Ok(()));
+        assert_eq!(check(&filter, &from(0x6440_0000 + index - 1)), Err(DropReason::Acl));
+        assert_eq!(check(&filter, &from(0x6450_0000 + index + 1)), Err(DropReason::Acl));
     }
 }
 

@@ -22,9 +22,6 @@ pub mod machine;
 pub mod netcheck;
 pub mod stun;
 
-#[cfg(test)]
-mod testing;
-
 pub use classify::{Datagram, classify};
 pub use machine::{
     Config, DerpChange, Destination, Endpoint, EndpointKind, Event, LinkChange, PathMachine, PeerConfig,

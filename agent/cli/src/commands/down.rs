@@ -1,12 +1,11 @@
 //! `down`: disconnect and stay logged in.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use http_body_util::BodyExt;
+use http::Method;
 use tsrs_agent_localapi::{BackendState, MaskedPrefs};
 
-use crate::client::{Client, refusal};
+use crate::client::Client;
 use crate::commands::ssh_risk;
-use crate::error::{CliError, Result};
+use crate::error::Result;
 use crate::output;
 
 /// Flags of `down`.
@@ -29,22 +28,5 @@ pub(crate) async fn run(args: Args, client: &Client) -> Result {
     ssh_risk::ask(&status, &args.accept_risk, "disconnecting")?;
     let mut edit = MaskedPrefs::default();
     edit.mask.want_running = true;
-    let response = client
-        .exchange(Method::PATCH, "prefs", reason_header(&args.reason)?, serde_json::to_vec(&edit)?)
-        .await?;
-    let status = response.status();
-    let body =
-        response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    if status.is_success() { Ok(()) } else { Err(refusal(status, &body)) }
-}
-
-/// The header that carries `--reason`.
-pub(crate) fn reason_header(reason: &str) -> Result<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    if !reason.is_empty() {
-        let value = HeaderValue::from_str(&data_encoding::BASE64.encode(reason.as_bytes()))
-            .map_err(|error| CliError::new(format!("--reason: {error}")))?;
-        headers.insert(HeaderName::from_static("x-tailscale-reason"), value);
-    }
-    Ok(headers)
+    client.send_with_reason(Method::PATCH, "prefs", &args.reason, serde_json::to_vec(&edit)?).await
 }

@@ -206,6 +206,13 @@ impl Hub {
         true
     }
 
+    /// Sends one client any bytes between two frames; `false` if it is not here.
+    pub(crate) fn inject(&self, key: &NodePublic, bytes: &[u8]) -> bool {
+        let clients = lock(&self.clients);
+        let queue = active(&clients, key);
+        queue.inspect(|queue| queue.push_control(|out| out.extend_from_slice(bytes))).is_some()
+    }
+
     /// Sends every client a health text; empty means fine again.
     pub(crate) fn health(&self, problem: &str) {
         for connection in lock(&self.clients).values().flat_map(|client| &client.connections) {

@@ -15,7 +15,7 @@ use tsrs_control_tailcfg::MapRequest;
 
 use super::body::{Answer, answer, text};
 use crate::shared::Shared;
-use crate::tailnet::View;
+use crate::tailnet::{Injected, View};
 
 /// Frames that wait for a client before the stream waits for it.
 const MAX_FRAMES_WAITING: usize = 16;
@@ -135,8 +135,12 @@ impl MapStream {
         for frame in news.iter().filter_map(|message| self.framing.message(message)) {
             self.frames.send(frame).await.ok()?;
         }
-        for frame in injected.iter().filter_map(|message| self.framing.message(message)) {
-            self.frames.send(frame).await.ok()?;
+        for injected in injected {
+            let bytes = match injected {
+                Injected::Message(message) => self.framing.message(&message)?,
+                Injected::Raw(bytes) => bytes.into(),
+            };
+            self.frames.send(bytes).await.ok()?;
         }
         Some(view)
     }

@@ -14,14 +14,15 @@ pub(crate) use store::Stored;
 pub(crate) use view::View;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use rand_core::{OsRng, RngCore as _};
 use serde_json::Value;
 use tsrs_base_types::time::WireTime;
-use tsrs_base_types::{MachinePublic, NodeId, NodePublic, UserId};
+use tsrs_base_types::{DiscoPublic, MachinePublic, NodeId, NodePublic, UserId};
 use tsrs_control_tailcfg::{DerpMap, DisplayMessage, Hostinfo, MapRequest};
 
 use crate::config::LabConfig;
@@ -37,6 +38,15 @@ const FIRST_IPV6: u128 = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 0).to
 const MAX_OUTBOX_LEN: usize = 1000;
 /// User that all tagged nodes belong to, as servers in the field name it.
 pub(crate) const TAGGED_USER: UserId = UserId(2_147_455_555);
+
+/// What a test puts on a node's stream.
+#[derive(Clone, Debug)]
+pub(crate) enum Injected {
+    /// A message, framed as the others.
+    Message(Value),
+    /// Bytes as they are.
+    Raw(Vec<u8>),
+}
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -64,7 +74,7 @@ pub(crate) struct Tailnet {
     pub(crate) url: String,
     next_node: i64,
     next_stream: u64,
-    outbox: BTreeMap<NodeId, VecDeque<Value>>,
+    outbox: BTreeMap<NodeId, VecDeque<Injected>>,
 }
 
 impl Tailnet {
@@ -142,7 +152,7 @@ impl Tailnet {
             user: String::new(),
             machine,
             key,
-            disco: tsrs_base_types::DiscoPublic::default(),
+            disco: DiscoPublic::default(),
             // Numbers of nodes in a lab are far below 2^22.
             ipv4: Ipv4Addr::from_bits(FIRST_IPV4 + u32::try_from(number).unwrap_or(0)),
             ipv6: Ipv6Addr::from_bits(FIRST_IPV6 + u128::from(number.unsigned_abs())),
@@ -161,6 +171,29 @@ impl Tailnet {
             latest_stream: 0,
         };
         self.nodes.entry(NodeId(number)).or_insert(node)
+    }
+
+    /// Adds nodes that nobody runs.
+    pub(crate) fn add_paper_nodes(&mut self, count: usize, hostinfo: &Hostinfo, now: Timestamp) {
+        let user = self.user("", now);
+        for _ in 0..count {
+            let random = || {
+                let mut raw = [0; 32];
+                OsRng.fill_bytes(&mut raw);
+                raw
+            };
+            let keys = (MachinePublic::from_bytes(random()), NodePublic::from_bytes(random()));
+            let disco = DiscoPublic::from_bytes(random());
+            let node = self.add_node(keys.0, keys.1, now);
+            node.name = format!("paper{}", node.id);
+            node.renamed = true;
+            node.user.clone_from(&user);
+            node.disco = disco;
+            node.authorized = true;
+            node.hostinfo = hostinfo.clone();
+            // A documentation address: nothing answers there.
+            node.endpoints = vec![SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 41641))];
+        }
     }
 
     /// Removes a node and what waits for it.
@@ -249,14 +282,14 @@ impl Tailnet {
     }
 
     /// Queues a message for a node's stream.
-    pub(crate) fn inject(&mut self, id: NodeId, message: Value) {
+    pub(crate) fn inject(&mut self, id: NodeId, message: Injected) {
         let queue = self.outbox.entry(id).or_default();
         if queue.len() < MAX_OUTBOX_LEN {
             queue.push_back(message);
         }
     }
 
-    pub(crate) fn take_injected(&mut self, id: NodeId) -> VecDeque<Value> {
+    pub(crate) fn take_injected(&mut self, id: NodeId) -> VecDeque<Injected> {
         self.outbox.remove(&id).unwrap_or_default()
     }
 }

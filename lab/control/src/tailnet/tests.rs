@@ -72,7 +72,7 @@ fn nothing_new_is_no_message() {
 #[test]
 fn what_a_patch_can_say_is_a_patch() {
     let (mut tailnet, [a, b, _]) = three();
-    let disco = tsrs_base_types::DiscoPublic::from_bytes([9; 32]);
+    let disco = DiscoPublic::from_bytes([9; 32]);
     let message = delta(&mut tailnet, a, |tailnet| {
         let members = json!({"DiscoKey": disco, "Endpoints": ["192.0.2.1:1"],
             "Hostinfo": {"Hostname": "host2", "NetInfo": {"PreferredDERP": 5}}});

@@ -44,9 +44,10 @@ pub fn ping(address: Ipv4Addr, count: u16, limit: Duration) -> Result<PingReport
     let mut report = PingReport::default();
     let mut sent_at: Vec<Option<Instant>> = Vec::new();
     while report.received < count && start.elapsed() < limit && report.sent < u16::MAX {
+        // Noted first: the answer may be here before the call returns.
+        sent_at.push(Some(Instant::now()));
         // No route yet counts as lost.
         let _ = socket.send_to(&request(id, report.sent), &target);
-        sent_at.push(Some(Instant::now()));
         report.sent += 1;
         let next = Instant::now() + INTERVAL;
         while let Some(left) = next.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {

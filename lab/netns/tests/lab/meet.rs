@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tsrs_base_types::RegionId;
-use tsrs_lab_control::{DnsSettings, Grant, KeySpec, LabConfig, Policy};
+use tsrs_lab_control::{DerpTrust, DnsSettings, FaultAction, FaultTarget, Grant, KeySpec, LabConfig, Policy};
 use tsrs_lab_netns::{Nat, Net, Tailscaled, Topology};
 
 use crate::{SOON, TAILSCALE, options, turn_with};
@@ -127,7 +127,45 @@ fn nodes_without_udp_meet_over_the_relay() {
     // UDP opens: the nodes find the direct path on their own.
     net.router("ra").set_nat(Nat::Easy).unwrap();
     net.router("rb").set_nat(Nat::Easy).unwrap();
+    for node in [&a, &b] {
+        node.cli(&["debug", "restun"]).unwrap();
+    }
     let said =
         a.cli(&["ping", "--until-direct=true", "--c=40", "--timeout=1s", &address.to_string()]).unwrap();
     assert!(said.contains("via 203.0.113.12:"), "{said}");
+}
+
+#[test]
+fn a_relay_with_a_pinned_certificate_is_used_and_started_fast() {
+    let Some(_turn) = turn_with("a_relay_with_a_pinned_certificate", &TAILSCALE) else { return };
+    let net = Topology::pair(Nat::UdpBlocked, Nat::UdpBlocked).build().unwrap();
+    let mut config = net.server_config(LabConfig::default()).unwrap();
+    let mut region = config.regions.remove(1);
+    region.trust = DerpTrust::Pinned;
+    let id = region.id;
+    config.regions = vec![region];
+    let control = net.servers().lab_control(config).unwrap();
+    control.write_ca(&net.ca_file()).unwrap();
+    let key = control.create_key(KeySpec::reusable());
+    let a = net.host("a").tailscaled(&options(&net)).unwrap();
+    let b = net.host("b").tailscaled(&options(&net)).unwrap();
+    a.up(&control.url(), &key, &[]).unwrap();
+    b.up(&control.url(), &key, &[]).unwrap();
+    a.wait_peer("b", SOON).unwrap();
+    net.host("a").wait_ping(b.ipv4().unwrap(), SOON).unwrap();
+    assert!(control.is_on_derp(id, &control.node("a").unwrap()));
+    let starts = || control.derp_stats(id).unwrap().fast_starts;
+    let first = starts();
+    assert!(first >= 2);
+
+    // The relay drops everybody and refuses once each; the nodes come back to it by themselves.
+    let refuse = FaultAction::Status { code: 503, retry_after: None, body: String::new() };
+    control.faults().add_times(FaultTarget::Derp(id), refuse, 2);
+    control.cut_derp(id);
+    let both_back = || (starts() >= first + 2).then_some(());
+    tsrs_lab_netns::wait::until("both are back on the relay", SOON, both_back).unwrap();
+    net.host("a").wait_ping(b.ipv4().unwrap(), SOON).unwrap();
+    // Bytes that are no frame end the connection, and not the client.
+    control.inject_derp(id, &control.node("a").unwrap(), &[0xff; 64]);
+    net.host("a").wait_ping(b.ipv4().unwrap(), SOON).unwrap();
 }

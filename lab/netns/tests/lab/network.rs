@@ -1,12 +1,13 @@
 //! The network itself: routers do what their kind says, relays delay and lose, hosts are apart from the machine.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
+use tsrs_base_types::NodePrivate;
 use tsrs_lab_netns::traffic::DnsServer;
-use tsrs_lab_netns::{Impairment, Nat, Net, Topology};
+use tsrs_lab_netns::{Host, Impairment, Nat, Net, Topology, WireguardPeer};
 
-use crate::{SOON, Turn};
+use crate::{SOON, Turn, turn_with};
 
 /// The ports that two servers see of one socket of host `a`, if its datagrams come through.
 fn mapped_ports(net: &Net) -> Option<(u16, u16, u16)> {
@@ -130,4 +131,23 @@ fn a_host_sees_its_own_files_and_a_capture_sees_its_frames() {
     let bytes = std::fs::read(file).unwrap();
     assert_eq!(bytes[..4], 0xa1b2_c3d4_u32.to_le_bytes());
     assert!(bytes.len() > 24 + 16 * seen.len());
+}
+
+#[test]
+fn two_wireguard_go_meet() {
+    let Some(_turn) = turn_with("two_wireguard_go_meet", &["wireguard-go"]) else { return };
+    let net = Topology::public_pair().build().unwrap();
+    let (a, b) = (net.host("a"), net.host("b"));
+    let keys = [1, 2].map(|byte| NodePrivate::from_bytes([byte * 8; 32]));
+    let peer = |index: usize, host: &Host| WireguardPeer {
+        key: keys[index].public(),
+        endpoint: Some(SocketAddrV4::new(host.address(), 51820)),
+        allowed_ips: vec![format!("10.9.0.{}/32", index + 1).parse().unwrap()],
+        keepalive_secs: 0,
+    };
+    let _b = b.wireguard_go(&keys[1], 51820, "10.9.0.2/24".parse().unwrap(), &[peer(0, a)]).unwrap();
+    let wg = a.wireguard_go(&keys[0], 51820, "10.9.0.1/24".parse().unwrap(), &[peer(1, b)]).unwrap();
+    a.wait_ping("10.9.0.2".parse().unwrap(), SOON).unwrap();
+    assert!(wg.number("rx_bytes").unwrap() > 0);
+    assert!(wg.set("private_key=nonsense\n").is_err());
 }

@@ -72,6 +72,7 @@ pub struct Inbound {
     /// Data messages of one session that lie one behind the other.
     messages: Vec<Incoming>,
     accepted: Vec<Accepted>,
+    kept_bytes: usize,
     gro: Gro,
 }
 
@@ -83,6 +84,7 @@ impl Inbound {
             shared,
             messages: Vec::with_capacity(MAX_RUN_DATAGRAMS),
             accepted: Vec::new(),
+            kept_bytes: 0,
             gro: Gro::new(options),
         }
     }
@@ -122,20 +124,26 @@ impl Inbound {
 
     /// Everything that is not data is the machine's.
     fn divert(&self, datagram: &[u8], source: Source) {
-        let known = match classify(datagram) {
-            Datagram::Stun | Datagram::Disco | Datagram::Geneve(_) => true,
-            Datagram::WireGuard => Kind::of(datagram).is_some(),
-        };
-        if !known || datagram.len() > MAX_NOTICE_LEN {
+        let notices = &self.shared.notices;
+        let taken = match classify(datagram) {
             // A single byte is the tail that some senders add to a run.
-            if datagram.len() > 1 {
-                self.shared.inbound.drop_packets(DropReason::BadMessage, 1);
+            _ if datagram.len() <= 1 => return,
+            _ if datagram.len() > MAX_NOTICE_LEN => None,
+            Datagram::Stun | Datagram::Disco => {
+                Some(notices.push(Notice::Datagram { source, datagram: datagram.into() }))
             }
-            return;
-        }
-        if !self.shared.notices.push(Notice::Datagram { source, datagram: datagram.into() }) {
-            self.shared.inbound.drop_packets(DropReason::SlowPathFull, 1);
-        }
+            Datagram::WireGuard if Kind::of(datagram).is_some() => {
+                Some(notices.push_handshake(source, datagram))
+            }
+            // Peer relays are not offered, so nobody sends Geneve.
+            Datagram::WireGuard | Datagram::Geneve(_) => None,
+        };
+        let dropped = match taken {
+            Some(true) => return,
+            Some(false) => DropReason::SlowPathFull,
+            None => DropReason::BadMessage,
+        };
+        self.shared.inbound.drop_packets(dropped, 1);
     }
 
     /// Decrypts the collected messages, which are all of one session, in one go.
@@ -183,6 +191,7 @@ impl Inbound {
             byte_count += range.len();
             if gate.passes(&buffer[range.clone()]) {
                 self.accepted.push(Accepted { buffer: index, start: range.start, len: range.len() });
+                self.kept_bytes += range.len();
             }
         }
         if authentic {
@@ -193,6 +202,11 @@ impl Inbound {
             };
             traffic.add(packet_count as u64, byte_count as u64);
         }
+    }
+
+    /// Bytes of the packets that were kept since the last [`Self::coalesce`].
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// Ends a batch: joins packets of one flow and gives each write for the TUN to `write`, as the offload header with
@@ -218,6 +232,7 @@ impl Inbound {
             write(Write { head: head.bytes(), pieces: &pieces[..count] });
         }
         self.accepted.clear();
+        self.kept_bytes = 0;
         self.shared.notices.flush();
     }
 }

@@ -105,8 +105,12 @@ impl DataPlane {
     fn take_path_event(&mut self, event: path::Event, now: Instant) {
         match &event {
             path::Event::PathChanged { peer, path } => {
-                if let Some(known) = self.peers.get(peer) {
-                    known.slot.set_path(*path);
+                let Some(known) = self.peers.get(peer) else { return };
+                let before = known.slot.path().direct;
+                known.slot.set_path(*path);
+                if before == path.direct {
+                    // Every peer of a new netmap has a relay: nothing that anybody waits to hear.
+                    return;
                 }
             }
             path::Event::PeerIdle(peer) => return self.take_idle(*peer, now),

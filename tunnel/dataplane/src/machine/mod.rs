@@ -58,7 +58,7 @@ pub struct Transmit {
 /// What the machine tells or asks its caller.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// From path finding. Changes of paths are already published.
+    /// From path finding. Changes of paths are already published, and told only when the direct address changes.
     Path(path::Event),
     /// A session with this peer begins, or goes on under a new key.
     SessionBegun(NodePublic),
@@ -234,7 +234,7 @@ impl DataPlane {
         }
     }
 
-    /// Takes up to [`MAX_NOTICES_PER_CALL`] notices of workers. True when there may be more.
+    /// Takes notices of workers, some at a time. True when there may be more.
     pub fn handle_notices(&mut self, now: Instant) -> bool {
         let more = self.take_notices(now);
         self.drain(now);
@@ -299,6 +299,11 @@ impl DataPlane {
         })
     }
 
+    /// All peers with what there is to say about them.
+    pub fn peer_statuses(&self, now: Instant) -> Vec<(NodePublic, PeerStatus)> {
+        self.peers.keys().filter_map(|key| Some((*key, self.peer_status(key, now)?))).collect()
+    }
+
     /// Number of peers.
     pub fn peer_count(&self) -> usize {
         self.peers.len()
@@ -347,7 +352,7 @@ impl DataPlane {
     }
 }
 
-pub use notices::MAX_NOTICES_PER_CALL;
+pub use notices::{MAX_HANDSHAKES_PER_CALL, MAX_NOTICES_PER_CALL};
 pub use rng::Rng;
 
 /// A larger packet would fit no run.

@@ -8,23 +8,36 @@ use tsrs_tunnel_path::{Datagram, Source, classify};
 use tsrs_tunnel_wireguard as wireguard;
 
 use super::{DataPlane, Event};
-use crate::notice::Notice;
+use crate::notice::{Handshake, Notice};
 
 /// Notices that are taken in one go, so that timers and relays have their turn under a flood.
 pub const MAX_NOTICES_PER_CALL: usize = 256;
 
+/// Handshake messages that are taken in one go. One may cost four Diffie-Hellman steps, so that these take some 5 ms at
+/// most; pings that arrive meanwhile wait no longer.
+pub const MAX_HANDSHAKES_PER_CALL: usize = 16;
+
 impl DataPlane {
     pub(super) fn take_notices(&mut self, now: Instant) -> bool {
         let shared = std::sync::Arc::clone(&self.shared);
-        self.device.note_backlog(shared.notices.len(), now);
-        for _ in 0..MAX_NOTICES_PER_CALL {
-            let Some(notice) = shared.notices.pop() else {
-                self.look_at_all_sessions_if_one_was_missed(now);
-                return false;
-            };
+        let notices = &shared.notices;
+        let mut count = 0;
+        while count < MAX_NOTICES_PER_CALL
+            && let Some(notice) = notices.pop()
+        {
             self.take_notice(notice, now);
+            count += 1;
         }
-        true
+        self.device.note_backlog(notices.handshake_count(), now);
+        let mut handshake_count = 0;
+        while handshake_count < MAX_HANDSHAKES_PER_CALL
+            && let Some(Handshake { source, message }) = notices.pop_handshake()
+        {
+            self.take_datagram(source, &message, now);
+            handshake_count += 1;
+        }
+        self.look_at_all_sessions_if_one_was_missed(now);
+        count == MAX_NOTICES_PER_CALL || handshake_count == MAX_HANDSHAKES_PER_CALL
     }
 
     fn take_notice(&mut self, notice: Notice, now: Instant) {

@@ -1,7 +1,8 @@
 //! Path 1: from the TUN to the wire (design.md §4).
 //!
-//! One worker owns an [`Outbound`]. For each batch it calls [`Outbound::push`] with what the TUN gives, then
-//! [`Outbound::seal`], sends [`Outbound::runs`] and calls [`Outbound::clear`]. Packets of one peer keep their order.
+//! One worker owns an [`Outbound`]. For each batch it gives what it reads from the TUN to [`Outbound::judge`] and what is to
+//! be sent to [`Outbound::append`], then calls [`Outbound::seal`], sends [`Outbound::runs`] and takes them out with
+//! [`Outbound::drain`]. Packets of one peer keep their order.
 
 mod judge;
 mod run;
@@ -29,8 +30,9 @@ pub const MAX_OPEN_RUNS: usize = 16;
 /// Bytes of runs after which a batch is sent, so that the first packet does not wait long (performance.md §7 point 2).
 const BATCH_BYTES: usize = 3 * MAX_RUN_BYTES;
 
-/// Segments of one super-packet that are kept for a peer without a session. TCP does not send more before it has an answer.
-const MAX_STAGED_SEGMENTS: usize = 16;
+/// Segments of one super-packet that are kept for a peer without a session: what TCP sends first is one, and a full queue of
+/// such packets stays below 6 MB.
+const MAX_STAGED_SEGMENTS: usize = 4;
 
 /// A packet that was judged and is on its way into runs.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use rand_core::{CryptoRng, Error, RngCore};
 use tsrs_base_types::{DiscoPrivate, NodeId, NodePrivate, NodePublic, RegionId};
+pub(super) use tsrs_lab_vectors::SeededRng as Seeded;
 use tsrs_tunnel_packet::checksum::Sum;
 use tsrs_tunnel_packet::ipv4::protocol;
 use tsrs_tunnel_packet::vnet::VirtioNetHdr;
@@ -22,36 +22,6 @@ use crate::outbound::Outbound;
 use crate::{Change, DataPlane, Event, PeerConfig, Policy, Setup, TunnelConfig};
 
 pub(super) const REGION: RegionId = RegionId(1);
-
-/// xorshift64*: enough to give keys and indices that differ.
-#[derive(Clone)]
-pub(super) struct Seeded(pub(super) u64);
-
-impl RngCore for Seeded {
-    fn next_u32(&mut self) -> u32 {
-        u32::try_from(self.next_u64() >> 32).unwrap()
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn fill_bytes(&mut self, dest: &mut [u8]) {
-        for byte in dest {
-            *byte = self.next_u64().to_be_bytes()[0];
-        }
-    }
-
-    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), Error> {
-        self.fill_bytes(dest);
-        Ok(())
-    }
-}
-
-impl CryptoRng for Seeded {}
 
 /// One node: the machine, both workers, and what its host has received.
 pub(super) struct Node {

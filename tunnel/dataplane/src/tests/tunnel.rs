@@ -11,6 +11,7 @@ use tsrs_tunnel_packet::{DropReason, tsmp};
 use tsrs_tunnel_path::Source;
 
 use super::pair::{Pair, Seeded, ip, udp};
+use crate::notice::MAX_HANDSHAKES;
 use crate::policy::Filters;
 use crate::{Change, Event, PeerConfig, PeerPatch, Policy, TunnelConfig};
 
@@ -433,6 +434,27 @@ fn handshake_garbage_is_counted_and_answers_nothing() {
     assert_eq!((pair.udp_count, pair.relay_count), before);
     let dropped: u64 = pair.nodes[0].plane.shared().inbound.drops.iter().map(|(_, count)| count).sum();
     assert_eq!(dropped, 7);
+}
+
+#[test]
+fn flood_of_handshakes_is_cut_and_does_not_push_out_what_keeps_paths_alive() {
+    let mut pair = Pair::with_static_paths();
+    let mut initiation = vec![0x55; 148];
+    initiation[..4].copy_from_slice(&[1, 0, 0, 0]);
+    let (source, now) = (Source::Udp("198.51.100.9:999".parse().unwrap()), pair.now);
+    let flood = 3 * MAX_HANDSHAKES;
+    for _ in 0..flood {
+        pair.nodes[0].receive(source, &initiation, now);
+    }
+    let mut disco = vec![0; 100];
+    disco[..6].copy_from_slice(&[0x54, 0x53, 0xf0, 0x9f, 0x92, 0xac]);
+    pair.nodes[0].receive(source, &disco, now);
+    let lost = u64::try_from(flood - MAX_HANDSHAKES).unwrap();
+    assert_eq!(pair.nodes[0].dropped_in(DropReason::SlowPathFull), lost);
+    assert!(pair.nodes[0].plane.handle_notices(now), "handshakes are taken some at a time");
+    assert_eq!(pair.nodes[0].plane.paths().counters().disco_unknown_sender, 1);
+    pair.settle();
+    assert_eq!(pair.udp_count, 0, "what does not authenticate is not answered");
 }
 
 #[test]

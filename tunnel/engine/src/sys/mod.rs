@@ -3,6 +3,8 @@
 //! `cmsg` is plain bytes and safe; the others hold one unsafe block per call.
 
 pub(crate) mod cmsg;
+#[cfg(test)]
+pub(crate) mod counting;
 pub(crate) mod mmsg;
 pub(crate) mod timer;
 pub(crate) mod tun;

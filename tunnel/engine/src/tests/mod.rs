@@ -3,4 +3,5 @@
 
 mod host;
 mod relayed;
+mod steady;
 mod tunnel;

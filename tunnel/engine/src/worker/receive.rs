@@ -16,6 +16,10 @@ use crate::sys::mmsg::{RECEIVE_BATCH, Received};
 use crate::udp::Underlay;
 use crate::wake::Waiter;
 
+/// Packets go to the TUN when so many bytes of them are there: full runs gain nothing by waiting for more, and their bytes are
+/// still in the cache.
+const DELIVER_BYTES: usize = 48 << 10;
+
 /// The worker's own things.
 pub(crate) struct Receiver {
     plant: Arc<Plant>,
@@ -67,7 +71,7 @@ impl Receiver {
     }
 
     /// One batch from the socket. True when there may be more.
-    fn receive(&mut self) -> bool {
+    pub(crate) fn receive(&mut self) -> bool {
         let mut received = [Received::EMPTY; RECEIVE_BATCH];
         let count = {
             let mut slices = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
@@ -81,7 +85,7 @@ impl Receiver {
         let now = plant.clock.now();
         let routes = plant.shared.tables.routes();
         let receivers = plant.shared.tables.receivers();
-        for (index, (message, buffer)) in received.iter().zip(&mut self.buffers).take(count).enumerate() {
+        for (index, message) in received.iter().take(count).enumerate() {
             if let Some(total) = message.dropped_total {
                 plant.counters.socket_drops.set(u64::from(total));
             }
@@ -90,7 +94,11 @@ impl Receiver {
                 continue;
             };
             let layout = Layout::Even { len: message.len, stride: message.segment_len };
+            let buffer = &mut self.buffers[index];
             self.inbound.open((&routes, &receivers), (index, buffer), layout, Source::Udp(from), now);
+            if self.inbound.kept_bytes() > DELIVER_BYTES {
+                deliver(&mut self.inbound, &self.buffers, plant);
+            }
         }
         deliver(&mut self.inbound, &self.buffers, plant);
         count == RECEIVE_BATCH

@@ -52,7 +52,7 @@ impl Transmitter {
     }
 
     /// Carries what the TUN has, up to the size of a batch, to the socket. False when the TUN was empty.
-    fn batch(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+    pub(crate) fn batch(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         let plant = Arc::clone(&self.plant);
         let routes = plant.shared.tables.routes();
         let now = plant.clock.now();

@@ -10,7 +10,7 @@ use super::envelope::{HEADER_LEN, is_disco, seal_with_nonce, split};
 use super::message::{Message, ParseError, TxId};
 use super::relay::{AllocateRequest, AllocateResponse, Bind, RelayEndpoint};
 use crate::disco::BoxCache;
-use crate::testing::TestRng;
+use tsrs_lab_vectors::SeededRng as TestRng;
 
 fn a() -> DiscoPrivate {
     DiscoPrivate::from_bytes([0xa1; 32])

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::stun;
-use crate::testing::TestRng;
+use tsrs_lab_vectors::SeededRng as TestRng;
 
 /// What the network does to a request.
 type Network = fn(std::net::SocketAddrV4) -> Option<(u64, SocketAddr)>;

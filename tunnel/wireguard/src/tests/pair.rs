@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rand_core::{CryptoRng, RngCore};
 use tsrs_base_types::{NodePrivate, NodePublic};
+pub(super) use tsrs_lab_vectors::SeededRng;
 use tsrs_tunnel_packet::DropReason;
 
 use crate::wire::{self, DATA_HEADER_LEN, Kind};
@@ -16,36 +16,6 @@ use crate::*;
 pub(super) const MTU: u16 = 1280;
 /// Longer than anything that one input can cause; a loop that does not end is a defect.
 const MAX_STEPS: usize = 10_000;
-
-/// SplitMix64 with a seed. Only tests can make it.
-pub(super) struct SeededRng(pub(super) u64);
-
-impl RngCore for SeededRng {
-    fn next_u32(&mut self) -> u32 {
-        u32::try_from(self.next_u64() >> 32).unwrap()
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn fill_bytes(&mut self, dest: &mut [u8]) {
-        for chunk in dest.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next_u64().to_le_bytes()[..chunk.len()]);
-        }
-    }
-
-    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), rand_core::Error> {
-        self.fill_bytes(dest);
-        Ok(())
-    }
-}
-
-impl CryptoRng for SeededRng {}
 
 /// A device and the tables of its workers.
 pub(super) struct Node {

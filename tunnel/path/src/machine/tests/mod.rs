@@ -15,7 +15,7 @@ use tsrs_base_types::{DiscoPrivate, DiscoPublic, NodePublic, RegionId};
 use super::*;
 use crate::disco::{BoxCache, Message, TxId, envelope};
 use crate::netcheck::{Region, StunHost, StunNode};
-use crate::testing::TestRng;
+use tsrs_lab_vectors::SeededRng as TestRng;
 
 fn node_key(n: u8) -> NodePublic {
     NodePublic::from_bytes([n; 32])

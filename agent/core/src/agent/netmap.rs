@@ -1,0 +1,162 @@
+//! Netmaps: from control and from the disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rand_core::CryptoRngCore;
+use tsrs_agent_localapi::Notify;
+use tsrs_control_netmap::{Change, Netmap};
+use tsrs_control_tailcfg::Node;
+
+use super::{Action, Agent, CACHE_DELAY, Notice, Now};
+use crate::health::Problem;
+
+impl<R: CryptoRngCore> Agent<R> {
+    /// Takes the cached netmap that [`Action::LoadCachedNetmap`] asked for.
+    pub fn handle_cached(&mut self, profile_id: &str, cached: Option<Arc<Netmap>>, now: Now) {
+        // A netmap from control is newer, and the account may have changed meanwhile.
+        if self.netmap.is_none() && self.state.profiles.current().meta.id == profile_id {
+            self.adopt_cached(cached);
+            self.settle(now);
+        }
+    }
+
+    pub(super) fn adopt_cached(&mut self, cached: Option<Arc<Netmap>>) {
+        let profile = self.state.profiles.current();
+        // A cache of another key belongs to a login that is over.
+        let ours = |netmap: &Arc<Netmap>| netmap.self_node().key == profile.login.public_node_key();
+        if let Some(netmap) = cached.filter(ours) {
+            self.tunnel.note_lock(None, &netmap);
+            self.netmap = Some(netmap);
+            self.tunnel.dirty_all();
+        }
+    }
+
+    pub(super) fn note_netmap(&mut self, netmap: Arc<Netmap>, changes: &[Change], now: Now) {
+        let before = self.netmap.replace(Arc::clone(&netmap));
+        let key_changed =
+            before.as_ref().is_some_and(|before| before.self_node().key != netmap.self_node().key);
+        let lock_lifted = self.tunnel.note_lock(before.as_deref(), &netmap);
+        self.tunnel.note_changes(changes);
+        // Rules that take away come before peers that may be new.
+        self.settle_filter(now);
+        self.apply_peer_changes(changes, &netmap);
+        if lock_lifted {
+            self.tunnel.reconsider_peers();
+        }
+        for change in changes {
+            match change {
+                Change::SelfNode | Change::Domain | Change::UserProfiles => self.note_identity(now),
+                Change::DisplayMessages => self.note_display_messages(),
+                Change::PeerRemoved(_)
+                | Change::PeerChanged { .. }
+                | Change::PeerAdded(_)
+                | Change::DerpMap
+                | Change::Dns
+                | Change::CollectServices
+                | Change::PacketFilter
+                | Change::SshPolicy
+                | Change::Tka
+                | Change::AuditLogId
+                | Change::DialPlan
+                | Change::Cached => {}
+            }
+        }
+        self.health.clear(Problem::CachedNetmap);
+        if changes.iter().any(is_worth_writing) && self.cache_due.is_none() {
+            self.cache_due = Some(now.mono + CACHE_DELAY);
+        }
+        self.tell_netmap(&netmap, changes, key_changed);
+    }
+
+    fn tell_netmap(&mut self, netmap: &Arc<Netmap>, changes: &[Change], key_changed: bool) {
+        let mut notify = self.message();
+        if changes.contains(&Change::SelfNode) {
+            notify.self_change = Some(Box::new(Node::clone(netmap.self_node())));
+        }
+        if self.peers_watched {
+            add_peers(&mut notify, netmap, changes);
+        }
+        if notify.is_empty() {
+            return;
+        }
+        let notify = Box::new(notify);
+        self.notices.push_back(match key_changed {
+            true => Notice::WithNetmap(notify, Arc::clone(netmap)),
+            false => Notice::Message(notify),
+        });
+    }
+
+    /// Writes the netmap of the current account, if it is saved and its netmap is one.
+    pub(super) fn write_cache(&mut self) {
+        let profile = self.state.profiles.current();
+        if let Some(netmap) = self.netmap.as_ref().filter(|netmap| profile.is_saved() && !netmap.is_cached())
+        {
+            let (profile_id, netmap) = (profile.meta.id.clone(), Arc::clone(netmap));
+            self.actions.push_back(Action::CacheNetmap { profile_id, netmap });
+        }
+    }
+
+    /// Gives out what must not be lost, before the caller ends.
+    pub fn flush(&mut self) {
+        if self.cache_due.take().is_some() {
+            self.write_cache();
+        }
+    }
+}
+
+fn add_peers(notify: &mut Notify, netmap: &Netmap, changes: &[Change]) {
+    let mut users = BTreeMap::new();
+    for change in changes {
+        match change {
+            Change::PeerRemoved(node) => notify.peers_removed.push(node.id),
+            Change::PeerAdded(node) | Change::PeerChanged { after: node, .. } => {
+                for user in [node.user, node.sharer] {
+                    users.extend(netmap.user_profile(user).map(|profile| (user, profile.as_ref().clone())));
+                }
+                notify.peers_changed.push(Node::clone(node));
+            }
+            Change::SelfNode
+            | Change::DerpMap
+            | Change::Dns
+            | Change::Domain
+            | Change::CollectServices
+            | Change::PacketFilter
+            | Change::UserProfiles
+            | Change::DisplayMessages
+            | Change::SshPolicy
+            | Change::Tka
+            | Change::AuditLogId
+            | Change::DialPlan
+            | Change::Cached => {}
+        }
+    }
+    notify.user_profiles = users;
+}
+
+/// Whether the next start would work differently without this change: where peers were seen last is not worth a write.
+fn is_worth_writing(change: &Change) -> bool {
+    match change {
+        Change::PeerChanged { before, after } => {
+            let mut seen = Node::clone(before);
+            seen.online = after.online;
+            seen.last_seen = after.last_seen;
+            seen.endpoints.clone_from(&after.endpoints);
+            seen != **after
+        }
+        Change::DisplayMessages | Change::AuditLogId => false,
+        Change::PeerRemoved(_)
+        | Change::PeerAdded(_)
+        | Change::SelfNode
+        | Change::DerpMap
+        | Change::Dns
+        | Change::Domain
+        | Change::CollectServices
+        | Change::PacketFilter
+        | Change::UserProfiles
+        | Change::SshPolicy
+        | Change::Tka
+        | Change::DialPlan
+        | Change::Cached => true,
+    }
+}

@@ -1,0 +1,659 @@
+//! The agent walked through logins, changes and failures with a virtual clock.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use rand_core::OsRng;
+use serde_json::{Value, json};
+use tsrs_agent_localapi::json::from_client;
+use tsrs_agent_localapi::{MaskedPrefs, Prefs, StartOptions};
+use tsrs_base_types::{DiscoPrivate, MachinePrivate, NodePrivate, NodePublic};
+use tsrs_control_netmap::Session;
+use tsrs_control_tailcfg::{Login, MapResponse, User};
+use tsrs_platform_api::{DnsConfig, Interface, RouterConfig};
+use tsrs_tunnel_dataplane::Change as PeerStep;
+
+use super::*;
+use crate::profiles::Profiles;
+
+/// An agent with everything around it that a test needs.
+struct Bench {
+    agent: Agent<OsRng>,
+    now: Now,
+    session: Session,
+    /// What the actions have led to.
+    router: RouterConfig,
+    dns: DnsConfig,
+    peers: BTreeSet<NodePublic>,
+    saved: usize,
+    control: Vec<String>,
+    fail_router: bool,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with_state(State {
+            machine_key: MachinePrivate::generate(&mut OsRng),
+            profiles: Profiles::default(),
+        })
+    }
+
+    fn with_state(state: State) -> Self {
+        let host = HostFacts { hostname: "alpha".into(), os: "linux".into(), ..HostFacts::default() };
+        let now = Now { mono: Instant::now(), wall: "2026-11-22T12:00:00Z".parse().unwrap() };
+        let agent = Agent::new(Setup { state, host, version: "0.1.0".into() }, OsRng);
+        let mut bench = Self {
+            agent,
+            now,
+            session: Session::new(),
+            router: RouterConfig::default(),
+            dns: DnsConfig::default(),
+            peers: BTreeSet::new(),
+            saved: 0,
+            control: Vec::new(),
+            fail_router: false,
+        };
+        bench.agent.handle_link(Arc::new(links()), bench.now);
+        bench.agent.begin(None, bench.now);
+        bench.drain();
+        bench
+    }
+
+    /// Carries out all actions; gives the messages of the bus as words.
+    fn drain(&mut self) -> Vec<String> {
+        let mut words = Vec::new();
+        loop {
+            while let Some(notice) = self.agent.poll_notice() {
+                words.extend(notice_words(&notice));
+            }
+            let Some(action) = self.agent.poll_action() else { break };
+            match action {
+                Action::Save => self.saved += 1,
+                Action::Router(config) => {
+                    let result = if self.fail_router { Err("no permission".to_owned()) } else { Ok(()) };
+                    if result.is_ok() {
+                        self.router = config;
+                    }
+                    self.agent.handle_router_done(result, self.now);
+                }
+                Action::Dns(config) => {
+                    self.dns = config;
+                    self.agent.handle_dns_done(Ok(()), self.now);
+                }
+                Action::Tunnel(TunnelAction::Peers(steps)) => {
+                    for step in steps {
+                        match step {
+                            PeerStep::Upsert(peer) => drop(self.peers.insert(peer.key)),
+                            PeerStep::Remove(key) => {
+                                assert!(self.peers.remove(&key), "removed what is not there")
+                            }
+                            PeerStep::Patch(key, _) => {
+                                assert!(self.peers.contains(&key), "patched a stranger")
+                            }
+                        }
+                    }
+                }
+                Action::Tunnel(TunnelAction::Up(false)) => self.peers.clear(),
+                Action::Control(action) => self.control.push(control_word(&action)),
+                Action::LoadCachedNetmap(id) => self.agent.handle_cached(&id, None, self.now),
+                Action::Tunnel(_)
+                | Action::CacheNetmap { .. }
+                | Action::ForgetNetmap(_)
+                | Action::Resolver(_)
+                | Action::Hosts(_) => {}
+            }
+        }
+        words
+    }
+
+    fn take_control(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.control)
+    }
+
+    fn advance(&mut self, time: Duration) -> Vec<String> {
+        self.now.mono += time;
+        self.now.wall += time;
+        self.agent.handle_timeout(self.now);
+        self.drain()
+    }
+
+    fn edit(&mut self, body: Value) -> Result<Vec<String>, String> {
+        let edit: MaskedPrefs = from_client(body.to_string().as_bytes()).unwrap();
+        self.agent.edit_prefs(&edit, &|_| true, self.now).map_err(|error| error.to_string())?;
+        Ok(self.drain())
+    }
+
+    fn start(&mut self, auth_key: &str) -> Vec<String> {
+        let prefs = Prefs { want_running: true, logged_out: false, ..crate::prefs::defaults() };
+        let options =
+            StartOptions { update_prefs: Some(prefs), auth_key: auth_key.into(), ..StartOptions::default() };
+        self.agent.start(options, &|_| true, self.now).unwrap();
+        self.drain()
+    }
+
+    fn logged_in(&mut self, key: &NodePrivate) -> Vec<String> {
+        let login = Login { login_name: "lab".into(), ..Login::default() };
+        let user = User { id: tsrs_base_types::UserId(1), ..User::default() };
+        let event = ControlEvent::LoggedIn {
+            node_key: key.clone(),
+            old_node_key: None,
+            user: Box::new(user),
+            login: Box::new(login),
+        };
+        self.agent.handle_control(event, self.now);
+        self.agent.handle_control(ControlEvent::Online, self.now);
+        self.drain()
+    }
+
+    fn frame(&mut self, frame: Value) -> Vec<String> {
+        let response: MapResponse = serde_json::from_value(frame).unwrap();
+        let update = self.session.handle(response, self.now.wall).unwrap();
+        let event = ControlEvent::Netmap { netmap: update.netmap.unwrap(), changes: update.changes };
+        self.agent.handle_control(event, self.now);
+        self.drain()
+    }
+
+    fn contact(&mut self) -> Vec<String> {
+        self.agent.handle_engine(EngineEvent::Contact { live_derp_count: 1, live_peer_count: 0 }, self.now);
+        self.drain()
+    }
+
+    fn state(&self) -> BackendState {
+        self.agent.snapshot(self.now).state
+    }
+
+    /// A bench that runs with two peers.
+    fn running() -> (Self, NodePrivate) {
+        let mut bench = Self::new();
+        let key = NodePrivate::generate(&mut OsRng);
+        bench.start("tskey-auth-x");
+        bench.logged_in(&key);
+        bench.frame(first_frame(key.public(), &[2, 3]));
+        bench.contact();
+        assert_eq!(bench.state(), BackendState::Running);
+        bench.take_control();
+        (bench, key)
+    }
+}
+
+fn links() -> LinkState {
+    let interface = Interface {
+        index: 2,
+        name: "eth0".into(),
+        up: true,
+        loopback: false,
+        addresses: vec!["192.0.2.7/24".parse().unwrap()],
+    };
+    LinkState { interfaces: vec![interface], default_route: None }
+}
+
+fn peer_key(n: u8) -> NodePublic {
+    NodePublic::from_bytes([n; 32])
+}
+
+fn node(n: u8, key: NodePublic, routes: &[&str]) -> Value {
+    let own = format!("100.64.0.{n}/32");
+    let mut allowed: Vec<String> = vec![own.clone()];
+    allowed.extend(routes.iter().map(|route| (*route).to_owned()));
+    json!({
+        "ID": n, "StableID": format!("n{n}"), "Name": format!("host{n}.lab.test."), "User": 1, "Key": key,
+        "DiscoKey": DiscoPrivate::from_bytes([n; 32]).public(), "HomeDERP": 1,
+        "Addresses": [own], "AllowedIPs": allowed, "MachineAuthorized": true, "Online": true,
+    })
+}
+
+fn first_frame(own: NodePublic, peers: &[u8]) -> Value {
+    let peers: Vec<Value> = peers.iter().map(|n| node(*n, peer_key(*n), &[])).collect();
+    json!({
+        "Node": node(1, own, &[]), "Peers": peers, "Domain": "lab.test",
+        "DNSConfig": {"Proxied": true, "Domains": ["lab.test"]},
+        "UserProfiles": [{"ID": 1, "LoginName": "lab", "DisplayName": "Lab"}],
+        "PacketFilter": [{"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]}],
+        "DERPMap": {"Regions": {"1": {"RegionID": 1, "RegionCode": "lab", "Nodes": []}}},
+    })
+}
+
+fn notice_words(notice: &Notice) -> Vec<String> {
+    let notify = match notice {
+        Notice::EngineStatus => return vec!["Engine".into()],
+        Notice::Message(notify) => notify,
+        Notice::WithNetmap(notify, _) => return [words_of(notify), vec!["NetMap".into()]].concat(),
+    };
+    words_of(notify)
+}
+
+fn words_of(notify: &Notify) -> Vec<String> {
+    let Value::Object(members) = serde_json::to_value(notify).unwrap() else { panic!() };
+    members
+        .into_iter()
+        .filter(|(key, value)| !value.is_null() && key != "Version" && key != "Health")
+        .map(|(key, value)| if key == "State" { format!("State:{value}") } else { key })
+        .collect()
+}
+
+fn control_word(action: &ControlAction) -> String {
+    match action {
+        ControlAction::Start(start) => format!("start {}", start.server_url).trim().to_owned(),
+        ControlAction::Stop => "stop".into(),
+        ControlAction::Login { renew, auth_key } => format!("login renew={renew} key={}", auth_key.is_some()),
+        ControlAction::Logout => "logout".into(),
+        ControlAction::Hostinfo(_) => "hostinfo".into(),
+        ControlAction::Pause(paused) => format!("pause={paused}"),
+    }
+}
+
+#[test]
+fn a_fresh_agent_needs_a_login_and_talks_to_nobody() {
+    let bench = Bench::new();
+    assert_eq!(bench.state(), BackendState::NeedsLogin);
+    assert!(bench.control.is_empty());
+    assert_eq!(bench.router, RouterConfig::default());
+    let snapshot = bench.agent.snapshot(bench.now);
+    assert!(!snapshot.have_node_key && snapshot.profiles.is_empty());
+    assert_eq!(snapshot.health_texts, ["Tailscale is stopped."]);
+}
+
+#[test]
+fn an_interactive_login_tells_watchers_in_the_captured_order() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.start(""), ["Prefs", "Prefs", "State:2"]);
+    bench.agent.login_interactive(bench.now);
+    assert_eq!(bench.drain(), [""; 0], "the login of `start` goes on");
+    assert_eq!(bench.take_control(), ["start", "login renew=false key=false"]);
+
+    bench.agent.handle_control(ControlEvent::AuthUrl("https://hs.example/register/x".into()), bench.now);
+    assert_eq!(bench.drain(), ["BrowseToURL"]);
+    bench.agent.login_interactive(bench.now);
+    assert_eq!(bench.drain(), ["BrowseToURL"], "who asks again is told where to go");
+    assert_eq!(bench.agent.snapshot(bench.now).auth_url.as_deref(), Some("https://hs.example/register/x"));
+
+    let key = NodePrivate::generate(&mut OsRng);
+    let saved = bench.saved;
+    assert_eq!(bench.logged_in(&key), ["LoginFinished", "Prefs", "State:5"]);
+    assert!(bench.saved > saved, "the keys are stored at once");
+    assert_eq!(bench.frame(first_frame(key.public(), &[2, 3])), ["Prefs", "SelfChange"]);
+    assert_eq!(bench.contact(), ["State:6", "Engine"]);
+    let snapshot = bench.agent.snapshot(bench.now);
+    assert_eq!(snapshot.prefs.config.unwrap().user_profile.login_name, "lab");
+    assert_eq!((snapshot.profile.name.as_str(), snapshot.profile.node_id.0.as_str()), ("lab", "n1"));
+    assert_eq!(snapshot.auth_url, None);
+}
+
+#[test]
+fn going_up_sets_address_routes_and_names_and_going_down_takes_them_away() {
+    let (mut bench, _) = Bench::running();
+    assert_eq!(bench.router.addresses, ["100.64.0.1".parse::<Ipv4Addr>().unwrap()]);
+    assert_eq!(bench.router.routes.len(), 2);
+    assert_eq!(bench.peers, BTreeSet::from([peer_key(2), peer_key(3)]));
+    assert!(!bench.dns.is_empty());
+
+    let words = bench.edit(json!({"WantRunning": false, "WantRunningSet": true})).unwrap();
+    assert_eq!(words, ["Prefs", "State:4"]);
+    assert_eq!((&bench.router, &bench.dns), (&RouterConfig::default(), &DnsConfig::default()));
+    assert!(bench.peers.is_empty());
+    assert_eq!(bench.take_control(), ["hostinfo", "stop"]);
+    assert_eq!(
+        bench.agent.poll_timeout(bench.now),
+        bench.agent.cache_due,
+        "nothing but the cache is left to do"
+    );
+
+    let words = bench.edit(json!({"WantRunning": true, "WantRunningSet": true})).unwrap();
+    assert_eq!(words, ["Prefs", "State:5"]);
+    assert_eq!(bench.take_control(), ["start", "login renew=false key=false"]);
+    assert_eq!(bench.router.routes.len(), 2, "the known netmap is used at once");
+    assert_eq!(bench.contact(), ["State:6", "Engine"]);
+}
+
+#[test]
+fn without_a_relay_the_agent_runs_after_its_grace() {
+    let mut bench = Bench::new();
+    let key = NodePrivate::generate(&mut OsRng);
+    bench.start("tskey-auth-x");
+    bench.logged_in(&key);
+    bench.frame(first_frame(key.public(), &[]));
+    assert_eq!(bench.state(), BackendState::Starting);
+    bench.advance(RELAY_GRACE);
+    assert_eq!(bench.state(), BackendState::Running);
+}
+
+#[test]
+fn a_refused_key_is_told_once_and_the_next_try_starts_clean() {
+    let mut bench = Bench::new();
+    bench.start("tskey-auth-bad");
+    let trouble = |kind, text: &str| ControlEvent::Trouble { kind, during_login: true, text: text.into() };
+    bench.agent.handle_control(trouble(TroubleKind::Final, "invalid pre auth key"), bench.now);
+    assert_eq!(bench.drain(), ["ErrMessage"]);
+    assert_eq!(bench.state(), BackendState::NeedsLogin);
+    let texts = bench.agent.snapshot(bench.now).health_texts;
+    assert!(texts.iter().all(|text| !text.contains("tskey")));
+    bench.take_control();
+    bench.start("tskey-auth-good");
+    assert_eq!(bench.take_control(), ["login renew=false key=true"]);
+    assert_eq!(bench.agent.snapshot(bench.now).health_texts, [""; 0]);
+}
+
+#[test]
+fn a_forced_login_keeps_the_tunnel_up_and_shows_the_new_key() {
+    let (mut bench, _) = Bench::running();
+    assert_eq!(bench.start(""), ["Prefs", "State:6", "Engine"]);
+    bench.agent.login_interactive(bench.now);
+    bench.drain();
+    assert_eq!(bench.take_control(), ["login renew=true key=false"], "one registration, not two");
+    bench.agent.handle_control(ControlEvent::AuthUrl("https://x".into()), bench.now);
+    assert_eq!(bench.state(), BackendState::Running);
+    assert_eq!(bench.peers.len(), 2);
+    bench.drain();
+    let key = NodePrivate::generate(&mut OsRng);
+    assert_eq!(bench.logged_in(&key), ["LoginFinished", "Prefs"]);
+    bench.session.begin_stream();
+    let words = bench.frame(first_frame(key.public(), &[2, 3]));
+    assert_eq!(words, ["SelfChange", "NetMap"], "both forms of client learn of the key");
+}
+
+#[test]
+fn start_without_a_second_call_registers_again_after_a_moment() {
+    let (mut bench, _) = Bench::running();
+    bench.start("tskey-auth-x");
+    assert_eq!(bench.take_control(), [""; 0]);
+    bench.advance(START_DELAY);
+    assert_eq!(bench.take_control(), ["login renew=false key=true"]);
+}
+
+#[test]
+fn an_expired_key_takes_the_tunnel_down_and_start_asks_for_a_new_one() {
+    let (mut bench, key) = Bench::running();
+    let mut own = node(1, key.public(), &[]);
+    own["KeyExpiry"] = json!("2026-11-22T13:00:00Z");
+    bench.frame(json!({"Node": own}));
+    let texts = bench.agent.snapshot(bench.now).health_texts;
+    assert!(texts.iter().any(|text| text.contains("2026-11-22T13:00:00Z")), "{texts:?}");
+    bench.advance(Duration::from_secs(3600));
+    assert_eq!(bench.state(), BackendState::NeedsLogin);
+    assert_eq!(bench.router, RouterConfig::default());
+    bench.take_control();
+    bench.start("");
+    assert_eq!(bench.take_control(), ["login renew=true key=false"]);
+    // An administrator extends the key: back without a login.
+    let mut own = node(1, key.public(), &[]);
+    own["KeyExpiry"] = json!("2027-11-22T13:00:00Z");
+    bench.frame(json!({"Node": own}));
+    bench.contact();
+    assert_eq!(bench.state(), BackendState::Running);
+}
+
+#[test]
+fn a_device_that_waits_for_approval_carries_nothing() {
+    let mut bench = Bench::new();
+    let key = NodePrivate::generate(&mut OsRng);
+    bench.start("tskey-auth-x");
+    bench.logged_in(&key);
+    let mut frame = first_frame(key.public(), &[2]);
+    frame["Node"]["MachineAuthorized"] = json!(false);
+    assert!(bench.frame(frame).contains(&"State:3".to_owned()));
+    assert!(bench.peers.is_empty() && bench.router == RouterConfig::default());
+    bench.frame(json!({"Node": node(1, key.public(), &[])}));
+    bench.contact();
+    assert_eq!(bench.state(), BackendState::Running);
+}
+
+#[test]
+fn deltas_touch_only_the_peers_they_name() {
+    let (mut bench, _) = Bench::running();
+    bench.frame(json!({"PeersChanged": [node(4, peer_key(4), &[])], "PeersRemoved": [2]}));
+    assert_eq!(bench.peers, BTreeSet::from([peer_key(3), peer_key(4)]));
+    let routes: Vec<String> = bench.router.routes.iter().map(ToString::to_string).collect();
+    assert_eq!(routes, ["100.64.0.3/32", "100.64.0.4/32"]);
+    // Whether a peer is online is nothing to tunnel or host.
+    let response: MapResponse = serde_json::from_value(json!({"OnlineChange": {"3": false}})).unwrap();
+    let update = bench.session.handle(response, bench.now.wall).unwrap();
+    let event = ControlEvent::Netmap { netmap: update.netmap.unwrap(), changes: update.changes };
+    bench.agent.handle_control(event, bench.now);
+    assert!(bench.agent.poll_action().is_none());
+    // A new key is another peer.
+    bench.frame(json!({"PeersChangedPatch": [{"NodeID": 3, "Key": peer_key(33)}]}));
+    assert_eq!(bench.peers, BTreeSet::from([peer_key(33), peer_key(4)]));
+}
+
+#[test]
+fn subnet_routes_are_taken_when_accepted_and_default_routes_never() {
+    let (mut bench, _) = Bench::running();
+    bench.frame(json!({"PeersChanged": [node(4, peer_key(4), &["10.7.0.0/16", "0.0.0.0/0"])]}));
+    assert_eq!(bench.router.routes.len(), 3);
+    assert!(bench.agent.snapshot(bench.now).health_texts[0].contains("--accept-routes"));
+    bench.edit(json!({"RouteAll": true, "RouteAllSet": true})).unwrap();
+    let routes: Vec<String> = bench.router.routes.iter().map(ToString::to_string).collect();
+    assert!(
+        routes.contains(&"10.7.0.0/16".to_owned()) && !routes.contains(&"0.0.0.0/0".to_owned()),
+        "{routes:?}"
+    );
+    assert!(bench.agent.snapshot(bench.now).health_texts.is_empty());
+    bench.edit(json!({"RouteAll": false, "RouteAllSet": true})).unwrap();
+    assert_eq!(bench.router.routes.len(), 3);
+}
+
+#[test]
+fn advertised_routes_reach_host_and_control() {
+    let (mut bench, _) = Bench::running();
+    bench
+        .edit(json!({"AdvertiseRoutes": ["10.9.0.0/24", "192.0.2.0/24"], "AdvertiseRoutesSet": true}))
+        .unwrap();
+    assert_eq!(bench.router.advertised.len(), 2);
+    assert!(bench.take_control().contains(&"hostinfo".to_owned()));
+    // The interface that made one of them local is gone.
+    let empty = LinkState {
+        interfaces: vec![Interface { addresses: Vec::new(), ..links().interfaces[0].clone() }],
+        ..links()
+    };
+    bench.agent.handle_link(Arc::new(empty), bench.now);
+    bench.drain();
+    assert_eq!(bench.router.advertised.len(), 1);
+}
+
+#[test]
+fn a_lock_that_cannot_be_verified_lets_nobody_new_in() {
+    let (mut bench, _) = Bench::running();
+    let head = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    bench.frame(json!({"TKAInfo": {"Head": head}, "PeersChanged": [node(4, peer_key(4), &[])]}));
+    assert_eq!(bench.peers, BTreeSet::from([peer_key(2), peer_key(3)]));
+    assert_eq!(bench.router.routes.len(), 2);
+    bench.frame(json!({"PeersChangedPatch": [{"NodeID": 3, "Key": peer_key(33)}]}));
+    assert_eq!(bench.peers, BTreeSet::from([peer_key(2)]), "a changed key is a new peer");
+    let texts = bench.agent.snapshot(bench.now).health_texts;
+    assert!(texts.iter().any(|text| text.contains("Tailnet Lock")));
+    bench.frame(json!({"TKAInfo": {"Disabled": true}}));
+    assert_eq!(bench.peers.len(), 3, "without the lock everybody may come in");
+    assert_eq!(bench.router.routes.len(), 3);
+}
+
+#[test]
+fn a_failed_step_is_reported_retried_and_not_counted_as_up() {
+    let mut bench = Bench::new();
+    let key = NodePrivate::generate(&mut OsRng);
+    bench.fail_router = true;
+    bench.start("tskey-auth-x");
+    bench.logged_in(&key);
+    bench.frame(first_frame(key.public(), &[2]));
+    bench.contact();
+    assert_eq!(bench.state(), BackendState::Starting);
+    assert!(bench.agent.snapshot(bench.now).health_texts.contains(&"no permission".to_owned()));
+    bench.fail_router = false;
+    bench.advance(APPLY_RETRY);
+    assert_eq!(bench.state(), BackendState::Running);
+    assert_eq!(bench.router.routes.len(), 1);
+    assert!(bench.agent.snapshot(bench.now).health_texts.is_empty());
+}
+
+#[test]
+fn accounts_are_changed_without_leaving_anything_of_the_old_one() {
+    let (mut bench, _) = Bench::running();
+    let first = bench.agent.snapshot(bench.now).profile.id;
+    bench.agent.new_profile(bench.now);
+    assert_eq!(bench.drain(), ["Prefs", "State:2"]);
+    assert!(bench.peers.is_empty() && bench.router == RouterConfig::default());
+    assert_eq!(bench.take_control(), ["stop"]);
+    assert_eq!(bench.agent.snapshot(bench.now).profiles.len(), 1);
+    assert!(!bench.agent.snapshot(bench.now).have_node_key);
+    // Late events of the old client change nothing.
+    bench.agent.handle_control(ControlEvent::Online, bench.now);
+    bench.agent.handle_control(ControlEvent::AuthUrl("https://late".into()), bench.now);
+    assert_eq!(bench.agent.snapshot(bench.now).auth_url, None);
+
+    assert!(bench.agent.switch_profile("zzzz", bench.now).is_err());
+    bench.agent.switch_profile(&first, bench.now).unwrap();
+    bench.drain();
+    assert_eq!(bench.state(), BackendState::Starting);
+    assert_eq!(bench.take_control(), ["start", "login renew=false key=false"]);
+    bench.agent.delete_profile("zzzz", bench.now);
+    bench.agent.delete_profile(&first, bench.now);
+    bench.drain();
+    assert_eq!(bench.state(), BackendState::NeedsLogin);
+    assert!(bench.agent.snapshot(bench.now).profiles.is_empty());
+}
+
+#[test]
+fn logging_out_asks_the_server_and_forgets_the_keys_either_way() {
+    let (mut bench, _) = Bench::running();
+    assert_eq!(bench.agent.begin_logout(bench.now), LoginStep::AskServer);
+    bench.drain();
+    assert_eq!(bench.take_control(), ["logout"]);
+    bench.agent.finish_logout(bench.now);
+    bench.drain();
+    assert_eq!(bench.take_control(), ["stop"]);
+    assert_eq!(bench.state(), BackendState::NeedsLogin);
+    assert!(!bench.agent.has_node_key() && bench.agent.snapshot(bench.now).profiles.is_empty());
+    assert_eq!(bench.agent.begin_logout(bench.now), LoginStep::Done);
+}
+
+#[test]
+fn another_server_is_another_account() {
+    let (mut bench, _) = Bench::running();
+    let machine = bench.agent.state().machine_key.clone();
+    bench.edit(json!({"ControlURL": "https://hs.example", "ControlURLSet": true})).unwrap();
+    let snapshot = bench.agent.snapshot(bench.now);
+    assert!(!snapshot.have_node_key, "the key of one server is never shown to another");
+    assert_eq!((snapshot.profiles.len(), snapshot.state), (1, BackendState::NeedsLogin));
+    assert!(bench.peers.is_empty());
+    assert!(bench.agent.state().machine_key == machine);
+    // A first login that was tried on the wrong server is tried anew.
+    let mut bench = Bench::new();
+    bench.start("tskey-auth-x");
+    bench.take_control();
+    let prefs =
+        Prefs { control_url: "https://hs.example".into(), want_running: true, ..crate::prefs::defaults() };
+    let options = StartOptions {
+        update_prefs: Some(Prefs { logged_out: false, ..prefs }),
+        auth_key: "tskey-auth-x".into(),
+        ..StartOptions::default()
+    };
+    bench.agent.start(options, &|_| true, bench.now).unwrap();
+    bench.drain();
+    assert_eq!(bench.take_control(), ["stop", "start https://hs.example", "login renew=false key=true"]);
+}
+
+#[test]
+fn prefs_that_cannot_be_had_change_nothing() {
+    let (mut bench, _) = Bench::running();
+    let before = bench.agent.snapshot(bench.now).prefs;
+    let saved = bench.saved;
+    let refusal =
+        bench.edit(json!({"ShieldsUp": true, "ShieldsUpSet": true, "RunSSH": true, "RunSSHSet": true}));
+    assert!(refusal.unwrap_err().contains("ssh"));
+    let options = StartOptions {
+        update_prefs: Some(Prefs { run_web_client: true, ..crate::prefs::defaults() }),
+        ..StartOptions::default()
+    };
+    assert!(bench.agent.start(options, &|_| true, bench.now).is_err());
+    assert_eq!(bench.drain(), [""; 0]);
+    assert_eq!(bench.agent.snapshot(bench.now).prefs, before);
+    assert_eq!(bench.saved, saved);
+}
+
+#[test]
+fn a_cached_netmap_brings_the_tunnel_up_before_control_answers() {
+    let (bench, key) = Bench::running();
+    let mut json = Vec::new();
+    tsrs_control_netmap::write_cache(bench.agent.netmap().unwrap(), &mut json).unwrap();
+    let state = bench.agent.state().clone();
+    let mut again = Bench::with_state(state);
+    let id = again.agent.snapshot(again.now).profile.id;
+    let cached = tsrs_control_netmap::read_cache(&json, again.now.wall).unwrap();
+    again.agent.handle_cached(&id, Some(Arc::clone(&cached)), again.now);
+    again.drain();
+    assert_eq!(again.router.routes.len(), 2);
+    assert_eq!(again.peers.len(), 2);
+    again.advance(RELAY_GRACE);
+    assert_eq!(again.state(), BackendState::Running);
+    // The cache of a login that is over is not taken.
+    let mut other = Bench::new();
+    other.agent.handle_cached("", Some(cached), other.now);
+    assert!(other.agent.netmap().is_none());
+    // The first frame of control replaces what was cached.
+    again.agent.handle_control(ControlEvent::Online, again.now);
+    again.frame(first_frame(key.public(), &[3, 4]));
+    assert!(again.peers.contains(&peer_key(4)));
+}
+
+#[test]
+fn the_netmap_is_written_once_per_burst_and_not_for_who_is_online() {
+    let (mut bench, _) = Bench::running();
+    bench.agent.cache_due = None;
+    bench.frame(json!({"OnlineChange": {"3": false}}));
+    assert_eq!(bench.agent.cache_due, None);
+    bench.frame(json!({"PeersRemoved": [2]}));
+    let due = bench.agent.cache_due.unwrap();
+    bench.advance(Duration::from_secs(1));
+    bench.frame(json!({"PeersRemoved": [3]}));
+    assert_eq!(bench.agent.cache_due, Some(due));
+    bench.agent.handle_timeout(Now { mono: due, wall: bench.now.wall });
+    assert!(
+        std::iter::from_fn(|| bench.agent.poll_action())
+            .any(|action| matches!(action, Action::CacheNetmap { .. }))
+    );
+    assert_eq!(bench.agent.cache_due, None);
+}
+
+#[test]
+fn a_network_that_is_gone_pauses_control() {
+    let (mut bench, _) = Bench::running();
+    bench.agent.handle_link(Arc::default(), bench.now);
+    bench.drain();
+    assert!(bench.take_control().contains(&"pause=true".to_owned()));
+    assert_eq!(bench.state(), BackendState::Running, "peers on this host's networks may be back any moment");
+    bench.advance(Duration::from_secs(6));
+    assert!(bench.agent.snapshot(bench.now).health_texts.iter().any(|text| text.contains("network")));
+    bench.agent.handle_link(Arc::new(links()), bench.now);
+    bench.drain();
+    assert!(bench.take_control().contains(&"pause=false".to_owned()));
+}
+
+#[test]
+fn whois_names_peers_with_what_they_may_do() {
+    use crate::status::{WhoIsAddr, whois};
+    let (mut bench, _) = Bench::running();
+    bench.frame(json!({"PacketFilters": {"grants": [{"SrcIPs": ["100.64.0.2"], "CapGrant": [
+        {"Dsts": ["100.64.0.1/32"], "CapMap": {"example.test/cap/demo": [{"role": "reader"}]}}]}]}}));
+    let ask =
+        |bench: &Bench, ip: &str| whois(&bench.agent.snapshot(bench.now), WhoIsAddr::Ip(ip.parse().unwrap()));
+    let found = ask(&bench, "100.64.0.2").unwrap();
+    assert_eq!(found.node.unwrap().name, "host2.lab.test.");
+    assert_eq!(found.user_profile.unwrap().login_name, "lab");
+    assert!(found.cap_map.contains("example.test/cap/demo"));
+    assert!(ask(&bench, "100.64.0.3").unwrap().cap_map.is_empty());
+    assert!(ask(&bench, "100.64.0.1").is_some(), "itself");
+    assert!(ask(&bench, "100.99.0.1").is_none());
+    // Also while stopped.
+    bench.edit(json!({"WantRunning": false, "WantRunningSet": true})).unwrap();
+    assert!(ask(&bench, "100.64.0.2").unwrap().cap_map.contains("example.test/cap/demo"));
+}
+
+#[test]
+fn rules_that_cannot_be_trusted_let_nobody_in() {
+    let (mut bench, _) = Bench::running();
+    let mut unsigned = node(4, peer_key(4), &[]);
+    unsigned["UnsignedPeerAPIOnly"] = json!(true);
+    bench.frame(json!({"PeersChanged": [unsigned], "PacketFilter": [
+        {"SrcIPs": ["100.64.0.0/24"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]}]}));
+    let texts = bench.agent.snapshot(bench.now).health_texts;
+    assert!(texts.iter().any(|text| text.contains("packet filter")), "{texts:?}");
+}
