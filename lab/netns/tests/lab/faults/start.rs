@@ -164,7 +164,8 @@ fn damaged_state(net: &Net, control: &LabControl) {
     drop(agent);
 
     // A state of a later version is nobody's to change; nor is a directory in its place.
-    let later = whole.replacen("\"Version\":1", "\"Version\":99", 1).replacen("\"Version\": 1", "\"Version\": 99", 1);
+    let later =
+        whole.replacen("\"Version\":1", "\"Version\":99", 1).replacen("\"Version\": 1", "\"Version\": 99", 1);
     assert_ne!(later, whole);
     c.write(STATE_FILE, &later).unwrap();
     assert_names(&daemon_refusal(c, "later", &[]), &[STATE_FILE, "99"]);
