@@ -301,7 +301,7 @@ pub fn netmap_json(netmap: &Netmap, node_key: NodePublic) -> Value {
         "MachineKey": node.machine,
         "Peers": netmap.peers().iter().map(AsRef::as_ref).collect::<Vec<&Node>>(),
         "DNS": shown_dns(netmap),
-        "PacketFilter": parsed_rules(netmap).iter().map(parsed_rule).collect::<Vec<_>>(),
+        "PacketFilter": filter_json(netmap),
         "PacketFilterRules": rules,
         "SSHPolicy": netmap.ssh_policy().map(AsRef::as_ref),
         "CollectServices": netmap.collect_services(),
@@ -316,6 +316,11 @@ pub fn netmap_json(netmap: &Netmap, node_key: NodePublic) -> Value {
         "DomainAuditLogID": netmap.audit_log_id(),
         "UserProfiles": users.into_iter().map(|(id, user)| (id.to_string(), json!(**user))).collect::<serde_json::Map<_, _>>(),
     })
+}
+
+/// The rules of the packet filter in the form that the official client shows after parsing.
+pub fn filter_json(netmap: &Netmap) -> Vec<Value> {
+    parsed_rules(netmap).iter().map(parsed_rule).collect()
 }
 
 /// A rule in the form that the official client shows after parsing; its prefixes are read again by that client.

@@ -5,6 +5,7 @@
 
 mod answer;
 mod bus_stream;
+mod connections;
 mod debug;
 mod dial;
 mod dns;
@@ -34,6 +35,7 @@ use crate::tunnel::Tunnel;
 use crate::tunnel_routes::TunnelRoutes;
 
 pub(crate) use answer::Answer;
+pub(crate) use connections::{Caller, Slots};
 pub(crate) use listener::Listener;
 use request::Asked;
 
@@ -51,18 +53,13 @@ pub(crate) struct Api {
     pub(crate) config_file: Option<PathBuf>,
     /// The user named by `TS_PERMIT_CERT_UID`.
     pub(crate) cert_uid: Option<u32>,
-}
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Caller {
-    /// Absent when the kernel does not say.
-    pub(crate) uid: Option<u32>,
+    /// The connections of all sockets.
+    pub(crate) slots: Arc<Slots>,
 }
 
 impl Api {
     /// Answers one request.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, caller: Caller) -> Answer {
+    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, caller: Arc<Caller>) -> Answer {
         if let Err(refusal) = request::check(&request) {
             return refusal;
         }
@@ -73,15 +70,20 @@ impl Api {
         let Some(endpoint) = path.strip_prefix(PATH_PREFIX).and_then(Endpoint::at) else {
             return Answer::not_found();
         };
-        let access = self.access(caller).await;
+        let access = self.access(caller.uid).await;
         if let Err(refusal) = endpoint.check(request.method().as_str(), access) {
             return Answer::text(refusal.status, refusal.text);
         }
         let asked = Asked::new(request, path, access);
-        self.dispatch(endpoint, asked).await
+        self.dispatch(endpoint, asked, caller).await
     }
 
-    async fn dispatch(self: Arc<Self>, endpoint: &'static Endpoint, asked: Asked) -> Answer {
+    async fn dispatch(
+        self: Arc<Self>,
+        endpoint: &'static Endpoint,
+        asked: Asked,
+        caller: Arc<Caller>,
+    ) -> Answer {
         match endpoint.path {
             "status" => self.status(&asked).await,
             "prefs" if asked.method() == "PATCH" => self.edit_prefs(asked).await,
@@ -97,7 +99,7 @@ impl Api {
             "profiles/*" => self.profile(&asked).await,
             "whois" => self.whois(&asked),
             "ping" => self.ping(&asked).await,
-            "dial" => self.dial(asked).await,
+            "dial" => self.dial(asked, &caller).await,
             "derpmap" => self.derp_map(),
             "services" => self.services(),
             "peer-by-id" => self.peer_by_id(&asked),
@@ -124,24 +126,26 @@ impl Api {
             "tka/status" => self.lock_status(),
             "debug" => self.debug(&asked).await,
             "debug-packet-filter-rules" => self.filter_rules(),
+            "debug-packet-filter-matches" => self.filter_matches(),
+            "component-debug-logging" => debug::component_logs(),
             other => misc::not_built(other),
         }
     }
 
     /// What the user at the other end may do.
-    async fn access(&self, caller: Caller) -> Access {
+    async fn access(&self, uid: Option<u32>) -> Access {
         let mut identity = Identity {
             daemon_uid: nix::unistd::geteuid().as_raw(),
             operator_uid: None,
             cert_uid: self.cert_uid,
         };
-        let access = identity.access(caller.uid);
+        let access = identity.access(uid);
         let operator = self.backend.snapshot().prefs.operator_user.clone();
         if access.write || operator.is_empty() {
             return access;
         }
         identity.operator_uid = self.user_id(operator).await;
-        identity.access(caller.uid)
+        identity.access(uid)
     }
 
     /// Number of a user. The user database may be far away, so it is asked on another thread.

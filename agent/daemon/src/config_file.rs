@@ -18,16 +18,15 @@ pub(crate) async fn apply(path: &Path, api: &Api) -> Result<(), String> {
     let content = content.ok_or_else(|| named(&"no such file"))?;
     let text = std::str::from_utf8(&content).map_err(|error| named(&error))?;
     let ConfigFile { edit, auth_key, locked } = ConfigFile::parse(text).map_err(|error| named(&error))?;
-    let operator = edit.prefs.operator_user.clone();
-    let operator_exists = !operator.is_empty() && api.user_id(operator).await.is_some();
+    let exists = api.known_users(&edit.prefs.operator_user).await;
     let applied = api.backend.call(move |backend, now| {
         backend.agent.set_locked(false);
-        let edited = backend.agent.edit_prefs(&edit, &|_| operator_exists, now);
+        let edited = backend.agent.edit_prefs(&edit, &exists, now);
         if edited.is_ok() && !backend.agent.has_node_key() && edit.prefs.want_running {
             // Exposed to be used for the login that the file asks for.
             let key = auth_key.map(|key| key.expose().clone()).unwrap_or_default();
             let options = StartOptions { auth_key: key, ..StartOptions::default() };
-            if let Err(error) = backend.agent.start(options, &|_| operator_exists, now) {
+            if let Err(error) = backend.agent.start(options, &exists, now) {
                 tracing::warn!(%error, "the login of the configuration file did not begin");
             }
         }

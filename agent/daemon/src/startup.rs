@@ -140,6 +140,7 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
         tun_name: flags.tun.clone(),
         config_file: flags.config.clone(),
         cert_uid: cert_uid(&*users),
+        slots: Arc::default(),
     });
     let serving = tokio::spawn(listener.serve(Arc::clone(&api)));
     let serving_official = official.map(|listener| tokio::spawn(listener.serve(Arc::clone(&api))));

@@ -39,6 +39,9 @@ pub(crate) trait Tunnel: Send + Sync {
     fn metrics(&self) -> TunnelMetrics;
 }
 
+/// What a probe is told whose answer did not come.
+pub(crate) const NO_REPLY: &str = "timeout waiting for ping reply";
+
 /// A probe that the engine itself makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {

@@ -255,4 +255,6 @@ pub const ENDPOINTS: &[Endpoint] = &[
     guarded("tka/force-local-disable", POST_W, (405, "use POST"), "tailnet-lock modify access denied"),
     guarded("debug", POST_W, (405, "POST required"), "debug access denied"),
     any("debug-packet-filter-rules", Right::Write, "debug access denied"),
+    any("debug-packet-filter-matches", Right::Write, "debug access denied"),
+    any("component-debug-logging", Right::Write, "debug access denied"),
 ];

@@ -43,8 +43,8 @@ pub use host::Host;
 pub use nat::Nat;
 pub use net::{Net, Router};
 pub use node::{
-    Agent, Headscale, HeadscaleKey, HeadscaleNode, Tailscaled, TailscaledOptions, UpArgs, WireguardGo,
-    WireguardPeer, agent_binary,
+    Agent, Headscale, HeadscaleKey, HeadscaleNode, Node, NodeKind, Server, Tailscaled, TailscaledOptions,
+    UpArgs, WireguardGo, WireguardPeer, agent_binary,
 };
 pub use process::Process;
 pub use registry::{keep, remove_kept, sweep};

@@ -33,9 +33,7 @@ impl Process {
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
         let child = space.run(move || command.spawn()).with_context(|| format!("start {name}"))?;
         let pid = i32::try_from(child.id())?;
-        if !registry::is_kept() {
-            registry::note_process(pid);
-        }
+        registry::note_process(pid);
         Ok(Self { name: name.to_owned(), pid, child: Mutex::new(child), log: log.to_owned() })
     }
 

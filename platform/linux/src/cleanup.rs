@@ -37,7 +37,7 @@ pub fn cleanup(state_directory: &Path, instance: Instance, tun: &str) -> Result<
             "clean up",
             format!("the interface {tun} exists, so its owner is running"),
         )
-        .with_next("stop that program first"));
+        .with_next("stop the program that owns it, or choose another name with --tun"));
     }
     let mut report = CleanupReport::default();
     let journal = report.open_journal(state_directory);

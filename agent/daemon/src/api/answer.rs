@@ -95,7 +95,10 @@ impl Answer {
         headers.insert("x-frame-options", HeaderValue::from_static("DENY"));
         headers.insert(
             "content-security-policy",
-            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+            HeaderValue::from_static(
+                "default-src 'none'; frame-ancestors 'none'; script-src 'none'; script-src-elem 'none'; \
+                 script-src-attr 'none'",
+            ),
         );
         *self.0
     }

@@ -26,6 +26,9 @@ use crate::tunnel::Tunnel;
 /// How often a watcher that asks for statistics gets them.
 const STATISTICS_EVERY: Duration = Duration::from_secs(2);
 
+/// Bits with which no rate limit is applied (client sheet §2.4): deltas of peers must keep their order.
+const UNLIMITED: WatchMask = WatchMask(0b1111 << 12);
+
 impl Api {
     pub(super) fn watch_bus(&self, asked: &Asked) -> Answer {
         let mask = match bus::parse_mask(Some(asked.param("mask"))) {
@@ -41,7 +44,7 @@ impl Api {
             lines,
             snapshot: self.backend.snapshot(),
             tunnel: Arc::clone(&self.tunnel),
-            limiter: mask.has(WatchMask::RATE_LIMIT).then(RateLimiter::default),
+            limiter: (mask.has(WatchMask::RATE_LIMIT) && !mask.has(UNLIMITED)).then(RateLimiter::default),
         };
         tokio::spawn(watcher.run());
         Answer::json_lines(streamed(body))

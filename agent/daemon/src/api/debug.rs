@@ -2,7 +2,8 @@
 
 use http::StatusCode;
 use http::header::HeaderValue;
-use tsrs_agent_core::status::netmap_json;
+use serde_json::json;
+use tsrs_agent_core::status::{filter_json, netmap_json};
 
 use super::request::Asked;
 use super::settings::ended_answer;
@@ -53,4 +54,15 @@ impl Api {
             action => Answer::text(400, &format!("unknown action {action:?}")),
         }
     }
+
+    /// The rules in the form that the official client shows after parsing.
+    pub(super) fn filter_matches(&self) -> Answer {
+        let snapshot = self.backend.snapshot();
+        Answer::json(&snapshot.netmap.as_ref().map(|netmap| filter_json(netmap)))
+    }
+}
+
+/// Logs are not switched by component while the daemon runs.
+pub(super) fn component_logs() -> Answer {
+    Answer::json(&json!({ "Error": "not supported; start the daemon with --verbose or TSRS_LOG" }))
 }

@@ -17,14 +17,14 @@ use tsrs_tunnel_dns::{Name, QueryType};
 
 use super::misc::header_name;
 use super::request::Asked;
-use super::{Answer, Api};
+use super::{Answer, Api, Caller};
 use crate::tunnel_net;
 
 /// How long a connection may take to open.
 const LIMIT: Duration = Duration::from_secs(10);
 
 impl Api {
-    pub(super) async fn dial(&self, asked: Asked) -> Answer {
+    pub(super) async fn dial(&self, asked: Asked, caller: &Caller) -> Answer {
         let Some(wanted) = Wanted::read(asked.headers()) else {
             return Answer::text(400, "bad ts-dial upgrade");
         };
@@ -40,7 +40,7 @@ impl Api {
             return dial_yourself(address);
         }
         match tunnel_net::connect(&self.tun_name, address, LIMIT).await {
-            Ok(stream) => upgraded(asked, stream),
+            Ok(stream) => upgraded(asked, stream, caller),
             Err(error) => Answer::text(502, &format!("dial failure: dial tcp {address}: {}", words(&error))),
         }
     }
@@ -140,17 +140,18 @@ fn dial_yourself(address: SocketAddrV4) -> Answer {
 }
 
 /// 101, then bytes in both directions until both sides are done.
-fn upgraded(asked: Asked, mut stream: TcpStream) -> Answer {
+fn upgraded(asked: Asked, mut stream: TcpStream, caller: &Caller) -> Answer {
     let mut request = asked.into_request();
-    tokio::spawn(async move {
-        match hyper::upgrade::on(&mut request).await {
+    let upgrade = hyper::upgrade::on(&mut request);
+    caller.set_relay(Box::pin(async move {
+        match upgrade.await {
             Ok(upgraded) => {
                 // How it ends is between the two sides.
                 let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(upgraded), &mut stream).await;
             }
             Err(error) => tracing::debug!(%error, "a dialled connection was not taken"),
         }
-    });
+    }));
     Answer::empty(StatusCode::SWITCHING_PROTOCOLS)
         .header(CONNECTION, HeaderValue::from_static("upgrade"))
         .header(UPGRADE, HeaderValue::from_static(names::UPGRADE))

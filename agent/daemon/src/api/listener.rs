@@ -1,31 +1,25 @@
 //! The socket: made, offered, served, removed.
 
-use std::convert::Infallible;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use tokio::net::UnixListener;
+use tokio::task::JoinSet;
 
-use super::{Api, Caller};
+use super::Api;
+use super::connections::{self, Slot};
 
-/// Most connections at once; further ones wait. Each costs a task and two small buffers.
-const MAX_CONNECTIONS: usize = 512;
-
-/// How long a client may take to send the head of a request.
-const HEAD_LIMIT: Duration = Duration::from_secs(30);
-
-/// Largest head of a request.
-const MAX_HEAD_LEN: usize = 64 << 10;
+/// How long to wait when the system has no room for another connection, which usually means too many open files: a pause
+/// keeps this from turning into a busy loop.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
 /// A socket that clients may connect to. Dropping it removes the file.
 #[derive(Debug)]
@@ -39,7 +33,7 @@ pub(crate) struct Listener {
 impl Listener {
     /// Opens the socket at `path`, unless somebody answers there. Everybody may connect; rights come by credentials.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        if somebody_answers(path) {
             bail!(
                 "{}: address already in use by a program that answers; stop it, or give this daemon another --socket",
                 path.display()
@@ -67,24 +61,26 @@ impl Listener {
         Ok(Self { listener, path: path.to_owned(), inode })
     }
 
-    /// Serves until it is dropped.
+    /// Serves until it is dropped, which ends every connection.
     pub(crate) async fn serve(self, api: Arc<Api>) {
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut open = JoinSet::new();
         loop {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let api = Arc::clone(&api);
-                    tokio::spawn(async move {
-                        serve_connection(stream, api).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    // Usually: too many open files. A pause keeps this from turning into a busy loop.
-                    tracing::warn!(%error, "a LocalAPI connection was not accepted");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        // Who is unknown may read.
+                        let uid = api.users.peer(stream.as_fd()).ok().map(|peer| peer.uid);
+                        match Slot::take(&api.slots, uid) {
+                            Some(slot) => drop(open.spawn(connections::serve(stream, Arc::clone(&api), uid, slot))),
+                            None => tracing::warn!(uid, "too many LocalAPI connections; one more was closed"),
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a LocalAPI connection was not accepted");
+                        tokio::time::sleep(ACCEPT_RETRY).await;
+                    }
+                },
+                Some(_) = open.join_next(), if !open.is_empty() => {}
             }
         }
     }
@@ -100,20 +96,57 @@ impl Drop for Listener {
     }
 }
 
-async fn serve_connection(stream: UnixStream, api: Arc<Api>) {
-    let caller = Caller { uid: api.users.peer(stream.as_fd()).ok().map(|peer| peer.uid) };
-    let service = service_fn(move |request| {
-        let api = Arc::clone(&api);
-        async move { Ok::<_, Infallible>(api.answer(request, caller).await.into_response()) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .max_buf_size(MAX_HEAD_LEN)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    if let Err(error) = connection.await {
-        // Clients leave in the middle all the time: that is how a watch ends.
-        tracing::debug!(%error, "a LocalAPI connection ended");
+/// Whether a living program has the path. What cannot be found out counts as nobody: the socket is then replaced, or
+/// cannot be, which says more.
+fn somebody_answers(path: &Path) -> bool {
+    // A program that hangs with a full queue must not hold us up.
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let probe = socket(AddressFamily::Unix, SockType::Stream, flags, None)
+        .and_then(|probe| connect(probe.as_raw_fd(), &UnixAddr::new(path)?));
+    matches!(probe, Ok(()) | Err(Errno::EAGAIN | Errno::EINPROGRESS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/dir/s.sock");
+        let listener = Listener::open(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o666, 0o755));
+        let refusal = Listener::open(&path).unwrap_err().to_string();
+        assert!(refusal.contains("already in use"), "{refusal}");
+        // A daemon that died leaves the file.
+        let left = listener.path.clone();
+        fs::hard_link(&left, dir.path().join("kept")).unwrap();
+        drop(listener);
+        assert!(!left.exists(), "an orderly end removes the socket");
+        fs::rename(dir.path().join("kept"), &left).unwrap();
+        drop(Listener::open(&left).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_successors_socket_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let first = Listener::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let second = Listener::open(&path).unwrap();
+        drop(first);
+        assert!(path.exists());
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        fs::write(&path, "precious").unwrap();
+        assert!(Listener::open(&path).unwrap_err().to_string().contains("is no socket"));
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
     }
 }

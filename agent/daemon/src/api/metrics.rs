@@ -10,13 +10,15 @@ use super::{Answer, Api};
 use crate::tunnel::{DirectionMetrics, TunnelMetrics};
 
 /// Text format of Prometheus.
-const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain;version=0.0.4;charset=utf-8");
+const USER_TYPE: HeaderValue = HeaderValue::from_static("text/plain;version=0.0.4;charset=utf-8");
+/// What the official daemon says of the same format here.
+const DEBUG_TYPE: HeaderValue = HeaderValue::from_static("text/plain");
 
 impl Api {
     pub(super) async fn user_metrics(&self) -> Answer {
         let home = self.tunnel.live().await.home_derp.map_or(0, |region| region.0);
         let text = user_metrics(&self.backend.snapshot(), &self.tunnel.metrics(), home);
-        Answer::with_body(StatusCode::OK, CONTENT_TYPE, text.into_bytes())
+        Answer::with_body(StatusCode::OK, USER_TYPE, text.into_bytes())
     }
 
     pub(super) fn debug_metrics(&self) -> Answer {
@@ -24,7 +26,7 @@ impl Api {
         for (name, value) in self.tunnel.metrics().detail {
             metric(&mut text, "counter", &format!("tsrs_{name}"), "", &[("", value)]);
         }
-        Answer::with_body(StatusCode::OK, CONTENT_TYPE, text.into_bytes())
+        Answer::with_body(StatusCode::OK, DEBUG_TYPE, text.into_bytes())
     }
 }
 

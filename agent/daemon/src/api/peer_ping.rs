@@ -4,18 +4,24 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use rand_core::{OsRng, RngCore};
+use tsrs_agent_core::status::is_running;
 use tsrs_agent_localapi::{PingKind, PingResult};
 use tsrs_control_netmap::Netmap;
 use tsrs_control_tailcfg::{Node, Service};
 
 use super::request::Asked;
 use super::{Answer, Api};
-use crate::tunnel::{Pong, Probe};
+use crate::tunnel::{NO_REPLY, Pong, Probe};
 use crate::tunnel_net;
 
 /// How long an answer is waited for. Clients give up after five seconds themselves.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a call is held open after a probe got no answer. The official client stops at an answer that holds an error,
+/// and sends the next probe when its own time is over.
+const HOLD: Duration = Duration::from_secs(20);
 
 impl Api {
     pub(super) async fn ping(&self, asked: &Asked) -> Answer {
@@ -24,8 +30,10 @@ impl Api {
             Err(text) => return Answer::text(400, text),
         };
         let mut result = PingResult { ip: ip.to_string(), ..PingResult::default() };
-        let Some(netmap) = self.backend.snapshot().netmap.clone() else {
-            result.err = "no matching peer".to_owned();
+        let snapshot = self.backend.snapshot();
+        // Without the tunnel a probe would leave by another way.
+        let Some(netmap) = snapshot.netmap.clone().filter(|_| is_running(&snapshot)) else {
+            result.err = "not connected to the tailnet".to_owned();
             return Answer::json(&result);
         };
         if netmap.self_node().addresses.iter().any(|net| net.addr() == ip) {
@@ -50,6 +58,10 @@ impl Api {
                     result.derp_region_code = code.unwrap_or_default();
                 }
             }
+            Err(text) if text == NO_REPLY => {
+                tokio::time::sleep(HOLD).await;
+                return Answer::error(StatusCode::INTERNAL_SERVER_ERROR, text.as_str());
+            }
             Err(text) => result.err = text,
         }
         Answer::json(&result)
@@ -73,7 +85,7 @@ impl Api {
                 result.peer_api_url = url;
                 let time = tunnel_net::peer_api_round_trip(&self.tun_name, address, LIMIT).await;
                 time.map(|time| Pong { latency_seconds: time.as_secs_f64(), ..Pong::default() })
-                    .map_err(|error| error.to_string())
+                    .map_err(words)
             }
         }
     }
@@ -86,15 +98,13 @@ impl Api {
         let id = u16::from_le_bytes([id[0], id[1]]);
         let asking = tokio::task::spawn_blocking(move || tunnel_net::icmp_round_trip(&tun, ip, id, LIMIT));
         let time = asking.await.map_err(|error| error.to_string())?;
-        let timed_out = [std::io::ErrorKind::TimedOut, std::io::ErrorKind::WouldBlock];
-        time.map(|time| Pong { latency_seconds: time.as_secs_f64(), ..Pong::default() }).map_err(|error| {
-            if timed_out.contains(&error.kind()) {
-                "timeout waiting for ping reply".to_owned()
-            } else {
-                error.to_string()
-            }
-        })
+        time.map(|time| Pong { latency_seconds: time.as_secs_f64(), ..Pong::default() }).map_err(words)
     }
+}
+
+fn words(error: std::io::Error) -> String {
+    let late = [std::io::ErrorKind::TimedOut, std::io::ErrorKind::WouldBlock].contains(&error.kind());
+    if late { NO_REPLY.to_owned() } else { error.to_string() }
 }
 
 fn parameters(asked: &Asked) -> Result<(IpAddr, PingKind, usize), &'static str> {

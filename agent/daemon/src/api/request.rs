@@ -1,5 +1,7 @@
 //! What a request says, and which requests are none (client sheet §2.1).
 
+use std::time::Duration;
+
 use http::header::{HOST, HeaderValue, ORIGIN, REFERER};
 use http::{HeaderMap, Method, Request, Version};
 use http_body_util::{BodyExt, Limited};
@@ -9,7 +11,10 @@ use tsrs_agent_localapi::{Access, HOST as OWN_HOST, PATH_PREFIX};
 use super::Answer;
 
 /// Largest body: whole prefs with every list full take a tenth of it.
-const MAX_BODY_LEN: usize = 1 << 20;
+pub(super) const MAX_BODY_LEN: usize = 1 << 20;
+
+/// How long a body may take; it comes from this host.
+const BODY_LIMIT: Duration = Duration::from_secs(30);
 
 /// A request that passed the checks.
 pub(crate) struct Asked {
@@ -49,7 +54,11 @@ impl Asked {
 
     /// The whole body, whether it came in chunks or with a length.
     pub(crate) async fn body(self) -> Result<Vec<u8>, Answer> {
-        match Limited::new(self.request.into_body(), MAX_BODY_LEN).collect().await {
+        let reading = Limited::new(self.request.into_body(), MAX_BODY_LEN).collect();
+        let Ok(read) = tokio::time::timeout(BODY_LIMIT, reading).await else {
+            return Err(Answer::text(408, "the body took too long"));
+        };
+        match read {
             Ok(body) => Ok(body.to_bytes().to_vec()),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 Err(Answer::text(413, &format!("the body is larger than {MAX_BODY_LEN} bytes")))

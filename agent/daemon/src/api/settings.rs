@@ -27,9 +27,9 @@ impl Api {
             Ok(edit) => edit,
             Err(error) => return Answer::text(400, &json_error(&body, &error)),
         };
-        let operator_exists = self.operator_exists(&edit.prefs).await;
+        let exists = self.known_users(&edit.prefs.operator_user).await;
         let edited = self.backend.call(move |backend, now| {
-            backend.agent.edit_prefs(&edit, &|_| operator_exists, now).map_err(|error| error.to_string())
+            backend.agent.edit_prefs(&edit, &exists, now).map_err(|error| error.to_string())
         });
         match edited.await {
             Ok((Ok(prefs), None)) => Answer::json(&prefs),
@@ -45,9 +45,9 @@ impl Api {
             Err(answer) => return answer,
         };
         let Ok(prefs) = from_client::<Prefs>(&body) else { return Answer::text(400, "invalid JSON body") };
-        let operator_exists = self.operator_exists(&prefs).await;
+        let exists = self.known_users(&prefs.operator_user).await;
         let checked = self.backend.call(move |backend, _| {
-            backend.agent.check_prefs(&prefs, &|_| operator_exists).err().map(|refusal| refusal.to_string())
+            backend.agent.check_prefs(&prefs, &exists).err().map(|refusal| refusal.to_string())
         });
         match checked.await {
             Ok((refusal, _)) => Answer::json(&CheckPrefsAnswer { error: refusal.unwrap_or_default() }),
@@ -64,12 +64,10 @@ impl Api {
             Ok(options) => options,
             Err(error) => return Answer::text(400, &json_error(&body, &error)),
         };
-        let operator_exists = match &options.update_prefs {
-            Some(prefs) => self.operator_exists(prefs).await,
-            None => false,
-        };
+        let named = options.update_prefs.as_ref().map_or("", |prefs| prefs.operator_user.as_str());
+        let exists = self.known_users(named).await;
         let started = self.backend.call(move |backend, now| {
-            backend.agent.start(options, &|_| operator_exists, now).map_err(|error| error.to_string())
+            backend.agent.start(options, &exists, now).map_err(|error| error.to_string())
         });
         match started.await {
             Ok((Ok(()), None)) => Answer::empty(StatusCode::NO_CONTENT),
@@ -101,8 +99,13 @@ impl Api {
         done(self.backend.call(|backend, now| backend.agent.reset_auth(now)).await)
     }
 
-    async fn operator_exists(&self, prefs: &Prefs) -> bool {
-        !prefs.operator_user.is_empty() && self.user_id(prefs.operator_user.clone()).await.is_some()
+    /// Tells whether the operator that prefs name is a user of this host. The one in use counts as one without a look-up:
+    /// no other setting may depend on the user database.
+    pub(crate) async fn known_users(&self, named: &str) -> impl Fn(&str) -> bool + Send + use<> {
+        let in_use = self.backend.snapshot().prefs.operator_user.clone();
+        let named = named.to_owned();
+        let exists = !named.is_empty() && named != in_use && self.user_id(named.clone()).await.is_some();
+        move |name| name == in_use || (exists && name == named)
     }
 }
 

@@ -25,7 +25,7 @@ use tsrs_tunnel_engine::{
 use tsrs_tunnel_path::{Event as PathEvent, LinkChange, PongVia};
 
 use super::pings::{LIMIT, Pings, ProbeId};
-use super::{DirectionMetrics, Pong, Probe, Tunnel, TunnelEvent, TunnelMetrics};
+use super::{DirectionMetrics, NO_REPLY, Pong, Probe, Tunnel, TunnelEvent, TunnelMetrics};
 
 /// What the engine is made of.
 pub(crate) struct TunnelParts {
@@ -213,7 +213,7 @@ impl Tunnel for RealTunnel {
             match tokio::time::timeout(LIMIT, wait).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(_)) => Err("the tunnel is not running".to_owned()),
-                Err(_) => Err("timeout waiting for ping reply".to_owned()),
+                Err(_) => Err(NO_REPLY.to_owned()),
             }
         })
     }
@@ -415,7 +415,7 @@ impl Listener {
                 Vec::new()
             }
             PathEvent::PingTimedOut { id, peer: _ } => {
-                self.pings.fail(ProbeId::Disco(id), "timeout waiting for ping reply");
+                self.pings.fail(ProbeId::Disco(id), NO_REPLY);
                 Vec::new()
             }
             // The engine acts on these itself.

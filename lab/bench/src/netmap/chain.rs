@@ -23,7 +23,6 @@ use tsrs_control_tailcfg::{DerpMap, Login, User};
 use tsrs_platform_api::{Interface, LinkState, RouterConfig};
 use tsrs_tunnel_dataplane::machine::Rng;
 use tsrs_tunnel_dataplane::outbound::Outbound;
-use tsrs_tunnel_dataplane::policy::Filters;
 use tsrs_tunnel_dataplane::{Change, DataPlane, Event, PeerConfig, Policy, Setup, TunnelConfig};
 use tsrs_tunnel_dns::Hosts;
 use tsrs_tunnel_packet::checksum::Sum;
@@ -253,13 +252,7 @@ impl Chain {
     fn tunnel(&mut self, action: TunnelAction, now: Now) {
         match action {
             TunnelAction::NodeKey(key) => self.plane.set_node_key(key, now.mono),
-            TunnelAction::Filter(None) => self.plane.set_policy(Policy::Closed),
-            TunnelAction::Filter(Some(filter)) => {
-                let normal = tsrs_tunnel_filter::Filter::clone(&filter);
-                let filters =
-                    Filters { normal, shields_up: false, jailed: tsrs_tunnel_filter::Filter::default() };
-                self.plane.set_policy(Policy::Filtered(Arc::new(filters)));
-            }
+            TunnelAction::Policy(policy) => self.plane.set_policy(policy),
             TunnelAction::Config(config) => self.plane.set_config(config),
             TunnelAction::Peers(changes) => self.plane.apply(changes, now.mono),
             TunnelAction::DerpMap(map) => {

@@ -100,14 +100,14 @@ fn start(host: &Host, binary: &Path, arguments: &UpArgs) -> Result<Process> {
     Ok(process)
 }
 
-impl Agent<'_> {
+impl<'a> Agent<'a> {
     /// The process.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
     /// Its host.
-    pub fn host(&self) -> &Host {
+    pub fn host(&self) -> &'a Host {
         self.host
     }
 

@@ -68,10 +68,15 @@ fn start(host: &Host, daemon: &Path, options: &TailscaledOptions) -> Result<Proc
     Ok(process)
 }
 
-impl Tailscaled<'_> {
+impl<'a> Tailscaled<'a> {
     /// The process.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Its host.
+    pub fn host(&self) -> &'a Host {
+        self.host
     }
 
     /// The client's program.

@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use tsrs_lab_netns::traffic::TransferReport;
-use tsrs_lab_netns::{Impairment, Nat, Net, wait};
+use tsrs_lab_netns::{Impairment, Nat, Net, Node, Server, wait};
 
-use crate::control::Control;
-use crate::node::Node;
 use crate::report::Report;
 
 /// Time for something that takes a handful of round trips and a timer or two.
@@ -33,27 +31,27 @@ const TRANSFER_PORT: u16 = 7000;
 /// Runs all steps; the first that fails ends them.
 pub(crate) fn run(
     net: &Net,
-    control: &Control<'_>,
+    server: &Server<'_>,
     key: &str,
     nodes: &mut [Node<'_>],
     report: &mut Report,
 ) -> Result<()> {
-    report.step("Login with an auth key", |report| login(control, key, nodes, report))?;
+    report.step("Login with an auth key", |report| login(server, key, nodes, report))?;
     let addresses = nodes.iter().map(Node::ipv4).collect::<Result<Vec<_>>>()?;
     report.step("Ping, every host to every other", |report| pings(nodes, &addresses, report))?;
     report.step("A direct path through both routers", |report| direct(nodes, &addresses, report))?;
     report.step("A TCP transfer", |report| transfers(net, nodes, &addresses, report))?;
     report.step("MagicDNS names", |report| names(nodes, &addresses, report))?;
-    report.step("A port that the policy denies", |report| policy(net, control, &addresses, report))?;
+    report.step("A port that the policy denies", |report| policy(net, server, &addresses, report))?;
     report.step("UDP blocked in the middle of a transfer", |report| relay(net, nodes, &addresses, report))?;
     report.step("A restart keeps the address", |report| restart(nodes, &addresses, report))
 }
 
-fn login(control: &Control<'_>, key: &str, nodes: &[Node<'_>], report: &mut Report) -> Result<()> {
+fn login(server: &Server<'_>, key: &str, nodes: &[Node<'_>], report: &mut Report) -> Result<()> {
     for node in nodes {
         let start = Instant::now();
-        node.up(&control.url(), key)?;
-        let (name, kind) = (node.host().name(), node.kind());
+        node.up(server, key)?;
+        let (name, kind) = (node.host().name(), node.name());
         let (inner, outer) = (node.ipv4()?, node.host().address());
         report.show(&format!(
             "{name} ({kind}, {outer}) joined as {inner} in {:.1} s",
@@ -61,10 +59,7 @@ fn login(control: &Control<'_>, key: &str, nodes: &[Node<'_>], report: &mut Repo
         ));
     }
     for node in nodes {
-        node.wait_status("both peers online", SOON, |status| {
-            let peers = status["Peer"].as_object()?;
-            (peers.values().filter(|peer| peer["Online"] == true).count() + 1 >= nodes.len()).then_some(())
-        })?;
+        node.wait_peers(nodes.len() - 1, SOON)?;
     }
     report.show(&nodes.first().context("no node")?.cli(&["status"])?);
     Ok(())
@@ -87,12 +82,8 @@ fn pings(nodes: &[Node<'_>], addresses: &[Ipv4Addr], report: &mut Report) -> Res
 fn direct(nodes: &[Node<'_>], addresses: &[Ipv4Addr], report: &mut Report) -> Result<()> {
     let [a, ..] = nodes else { bail!("no node") };
     for (node, address) in nodes.iter().zip(addresses).skip(1) {
-        let said = a.cli(&["ping", "--until-direct=true", "--c=30", "--timeout=2s", &address.to_string()])?;
-        let last = said.trim_end().lines().last().unwrap_or_default();
-        if last.contains("via DERP") || !last.starts_with("pong") {
-            bail!("no direct path to {}: {said}", node.host().name());
-        }
-        report.show(&format!("a: {last}"));
+        let said = a.ping_direct(*address).with_context(|| format!("a to {}", node.host().name()))?;
+        report.show(&format!("a: {said}"));
     }
     Ok(())
 }
@@ -101,7 +92,7 @@ fn transfers(net: &Net, nodes: &[Node<'_>], addresses: &[Ipv4Addr], report: &mut
     for (node, address) in nodes.iter().zip(addresses).skip(1) {
         let server = node.host().tcp_server((*address, TRANSFER_PORT).into())?;
         let result = net.host("a").tcp_transfer(server.address(), TRANSFER_BYTES, SOON)?;
-        report.show(&transfer_line(&format!("a <-> {} ({})", node.host().name(), node.kind()), &result));
+        report.show(&transfer_line(&format!("a <-> {} ({})", node.host().name(), node.name()), &result));
     }
     Ok(())
 }
@@ -134,7 +125,7 @@ fn names(nodes: &[Node<'_>], addresses: &[Ipv4Addr], report: &mut Report) -> Res
     Ok(())
 }
 
-fn policy(net: &Net, control: &Control<'_>, addresses: &[Ipv4Addr], report: &mut Report) -> Result<()> {
+fn policy(net: &Net, server: &Server<'_>, addresses: &[Ipv4Addr], report: &mut Report) -> Result<()> {
     let [_, b, ..] = addresses else { bail!("no second node") };
     let open = net.host("b").tcp_server((*b, OPEN_PORT).into())?;
     let closed = net.host("b").tcp_server((*b, CLOSED_PORT).into())?;
@@ -144,13 +135,13 @@ fn policy(net: &Net, control: &Control<'_>, addresses: &[Ipv4Addr], report: &mut
     };
     becomes("the port is open at first", true)?;
     report.show(&format!("a reaches ports {OPEN_PORT} and {CLOSED_PORT} of b"));
-    control.allow_only(&[&format!("tcp:{OPEN_PORT}")])?;
+    server.allow_only(&[&format!("tcp:{OPEN_PORT}"), "icmp:*"])?;
     becomes("the policy closes the port", false)?;
     if !connects(open.address()) {
         bail!("the open port is closed too");
     }
     report.show(&format!("policy changed: a still reaches {OPEN_PORT}, no longer {CLOSED_PORT}"));
-    control.allow_all()?;
+    server.allow_all()?;
     becomes("the policy opens the port again", true)?;
     report.show(&format!("policy back: a reaches {CLOSED_PORT} again"));
     Ok(())
@@ -169,22 +160,15 @@ fn relay(net: &Net, nodes: &[Node<'_>], addresses: &[Ipv4Addr], report: &mut Rep
         net.router(router).set_nat(Nat::UdpBlocked)?;
     }
     report.show(&format!("{} s into a transfer, the routers of a and b drop UDP", BLOCK_AFTER.as_secs()));
-    let said = wait::until_ok("pings go over the relay", SOON, || {
-        let said = a.cli(&["ping", "--until-direct=false", "--c=1", "--timeout=5s", &b.to_string()])?;
-        if said.contains("via DERP") { Ok(said) } else { bail!("{said}") }
-    })?;
-    report.show(&format!("a: {}", said.trim_end()));
+    let said = wait::until_ok("pings go over the relay", SOON, || a.ping_relayed(*b))?;
+    report.show(&format!("a: {said}"));
     let result = transfer.join().map_err(|_| anyhow::anyhow!("the transfer panicked"))??;
     report.show(&transfer_line("the same TCP connection went on over the relay", &result));
     net.unimpair("a");
     for router in ["ra", "rb"] {
         net.router(router).set_nat(Nat::Easy)?;
     }
-    let said = a.cli(&["ping", "--until-direct=true", "--c=60", "--timeout=1s", &b.to_string()])?;
-    report.show(&format!(
-        "UDP is let through again; a: {}",
-        said.trim_end().lines().last().unwrap_or_default()
-    ));
+    report.show(&format!("UDP is let through again; a: {}", a.ping_direct(*b)?));
     Ok(())
 }
 
