@@ -7,6 +7,7 @@
 mod netmap;
 mod output;
 mod stats;
+mod tunnel;
 mod usage;
 
 use anyhow::Result;
@@ -23,6 +24,8 @@ struct Arguments {
 enum What {
     /// A netmap of many peers: the first one, a change of one peer, and the memory.
     Netmap(netmap::Arguments),
+    /// Our tunnel beside others: throughput, latency, processor time, memory. Needs root.
+    Tunnel(tunnel::Arguments),
     /// One size of `netmap`, in a process of its own so that its memory is its own.
     #[command(hide = true)]
     NetmapOne(netmap::OneArguments),
@@ -31,6 +34,7 @@ enum What {
 fn main() -> Result<()> {
     match Arguments::parse().what {
         What::Netmap(arguments) => netmap::run(&arguments),
+        What::Tunnel(arguments) => tunnel::run(&arguments),
         What::NetmapOne(arguments) => netmap::run_one(&arguments),
     }
 }

@@ -37,8 +37,13 @@ pub(crate) struct Table {
 
 impl Table {
     /// With these column headings.
-    pub(crate) fn new<const N: usize>(headings: [&str; N]) -> Self {
-        Self { rows: vec![headings.map(str::to_owned).to_vec()] }
+    pub(crate) fn new(headings: &[&str]) -> Self {
+        Self::with(headings.iter().map(|heading| (*heading).to_owned()))
+    }
+
+    /// With these column headings.
+    pub(crate) fn with(headings: impl IntoIterator<Item = String>) -> Self {
+        Self { rows: vec![headings.into_iter().collect()] }
     }
 
     /// Adds a row.

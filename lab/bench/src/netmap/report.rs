@@ -20,7 +20,7 @@ pub(super) fn text(all: &[Measured]) -> String {
 }
 
 fn first(all: &[Measured]) -> String {
-    let mut table = Table::new([
+    let mut table = Table::new(&[
         "peers", "", "frames", "MB", "B/peer", "total", "fold", "agent", "tunnel", "names", "µs/peer",
     ]);
     for one in all {
@@ -49,7 +49,7 @@ fn first_row(one: &Measured, label: &str, whole: Whole) -> [String; 11] {
 }
 
 fn deltas(all: &[Measured]) -> String {
-    let mut table = Table::new([
+    let mut table = Table::new(&[
         "change", "peers", "median", "p99", "max", "fold", "agent", "tunnel", "names", "packet", "wall p99",
         "routers",
     ]);
@@ -77,7 +77,7 @@ fn deltas(all: &[Measured]) -> String {
 }
 
 fn memory(all: &[Measured]) -> String {
-    let mut table = Table::new([
+    let mut table = Table::new(&[
         "peers",
         "before MB",
         "with netmap MB",
@@ -102,7 +102,7 @@ fn memory(all: &[Measured]) -> String {
 }
 
 fn cache(all: &[Measured]) -> String {
-    let mut table = Table::new(["peers", "MB", "ms of CPU", "writes after a burst of changes"]);
+    let mut table = Table::new(&["peers", "MB", "ms of CPU", "writes after a burst of changes"]);
     for one in all {
         table.row([
             one.peers.to_string(),

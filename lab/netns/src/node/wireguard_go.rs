@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddrV4;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -21,6 +21,9 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 const INTERFACE: &str = "wg0";
 /// Where it takes its settings, by the cross-platform configuration protocol of WireGuard.
 const SOCKET: &str = "/run/wireguard/wg0.sock";
+
+/// What every path carries (RFC 8200 §5).
+const DEFAULT_MTU: u16 = 1280;
 
 /// A peer of a [`WireguardGo`].
 #[derive(Clone, Debug)]
@@ -52,6 +55,19 @@ impl Host {
         peers: &[WireguardPeer],
     ) -> Result<WireguardGo> {
         let program = tools::find("wireguard-go").context("wireguard-go not found")?;
+        self.wireguard_go_from(&program, DEFAULT_MTU, key, port, address, peers)
+    }
+
+    /// The same with another program and another MTU.
+    pub fn wireguard_go_from(
+        &self,
+        program: &Path,
+        mtu: u16,
+        key: &NodePrivate,
+        port: u16,
+        address: Ipv4Net,
+        peers: &[WireguardPeer],
+    ) -> Result<WireguardGo> {
         std::fs::create_dir_all(self.outside("/run/wireguard/"))?;
         let mut command = self.command(program);
         command.args(["-f", INTERFACE]).env("LOG_LEVEL", "verbose");
@@ -62,7 +78,7 @@ impl Host {
             .with_context(|| running.process.log())?;
         running.set(&settings(key, port, peers))?;
         self.run("ip", &["address", "add", &address.to_string(), "dev", INTERFACE])?;
-        self.run("ip", &["link", "set", INTERFACE, "mtu", "1280", "up"])?;
+        self.run("ip", &["link", "set", INTERFACE, "mtu", &mtu.to_string(), "up"])?;
         for prefix in peers.iter().flat_map(|peer| &peer.allowed_ips) {
             self.run("ip", &["route", "replace", &prefix.to_string(), "dev", INTERFACE])?;
         }

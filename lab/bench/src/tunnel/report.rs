@@ -1,0 +1,173 @@
+//! Medians, ranges and ratios as a table.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::contender::Contender;
+use super::measures::{FOREIGN_LIMIT, MEASURES, Measure, Sample};
+use crate::output::Table;
+use crate::stats::Summary;
+
+/// All runs of one contender.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Outcome {
+    name: String,
+    #[serde(skip)]
+    contender: Contender,
+    summaries: BTreeMap<&'static str, Summary>,
+    samples: Vec<Sample>,
+    failures: Vec<String>,
+}
+
+impl Outcome {
+    /// Without runs.
+    pub(super) fn new(contender: Contender) -> Self {
+        Self {
+            name: contender.name(),
+            contender,
+            summaries: BTreeMap::new(),
+            samples: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    fn summarize(&mut self) {
+        for measure in MEASURES {
+            let values: Vec<f64> =
+                self.samples.iter().filter_map(|sample| sample.values.get(measure.key).copied()).collect();
+            if !values.is_empty() {
+                self.summaries.insert(measure.key, Summary::of(values));
+            }
+        }
+    }
+
+    fn noisy(&self, key: &str) -> bool {
+        let noisy =
+            self.samples.iter().filter(|sample| sample.noisy.iter().any(|noisy| noisy == key)).count();
+        noisy * 2 > self.samples.len()
+    }
+}
+
+/// All of a run.
+#[derive(Debug, Serialize)]
+pub(super) struct Results {
+    outcomes: Vec<Outcome>,
+}
+
+impl Results {
+    /// Of these contenders.
+    pub(super) fn new(outcomes: impl Iterator<Item = Outcome>) -> Self {
+        Self { outcomes: outcomes.collect() }
+    }
+
+    /// One more run.
+    pub(super) fn add(&mut self, index: usize, sample: Sample) {
+        if let Some(outcome) = self.outcomes.get_mut(index) {
+            outcome.samples.push(sample);
+            outcome.summarize();
+        }
+    }
+
+    /// One more run that gave nothing.
+    pub(super) fn fail(&mut self, index: usize, error: &str) {
+        if let Some(outcome) = self.outcomes.get_mut(index) {
+            outcome.failures.push(error.to_owned());
+        }
+    }
+
+    /// Runs that gave nothing.
+    pub(super) fn failures(&self) -> usize {
+        self.outcomes.iter().map(|outcome| outcome.failures.len()).sum()
+    }
+
+    /// The tables, and what to know of them.
+    pub(super) fn text(&self, skipped: usize) -> String {
+        let mut text = String::new();
+        for (title, agents) in [("Plain tunnels", false), ("Whole agents", true)] {
+            let group: Vec<&Outcome> =
+                self.outcomes.iter().filter(|outcome| outcome.contender.is_agent() == agents).collect();
+            if group.iter().any(|outcome| !outcome.samples.is_empty()) {
+                text.push_str(&format!("{title}: medians (least–most); ratios are ours to theirs\n"));
+                text.push_str(&table(&group));
+                text.push('\n');
+            }
+        }
+        let runs: usize = self.outcomes.iter().map(|outcome| outcome.samples.len()).sum();
+        text.push_str(&format!(
+            "{runs} runs, {} failed, {skipped} peers skipped. † others kept more than {FOREIGN_LIMIT} processors busy in most runs.\n",
+            self.failures()
+        ));
+        for outcome in &self.outcomes {
+            for failure in &outcome.failures {
+                text.push_str(&format!(
+                    "{} failed: {}\n",
+                    outcome.name,
+                    failure.lines().next().unwrap_or_default()
+                ));
+            }
+        }
+        text
+    }
+}
+
+fn table(group: &[&Outcome]) -> String {
+    let ours = group.iter().find(|outcome| outcome.contender.is_ours());
+    let theirs: Vec<_> = group.iter().filter(|outcome| !outcome.contender.is_ours()).collect();
+
+    let names = group.iter().map(|outcome| outcome.name.clone());
+    let ratios = theirs.iter().map(|outcome| format!("to {}", outcome.name));
+    let headings = std::iter::once(String::new()).chain(names).chain(ratios);
+    let mut table = Table::with(headings);
+    for measure in MEASURES {
+        if !group.iter().any(|outcome| outcome.summaries.contains_key(measure.key)) {
+            continue;
+        }
+        let values = group.iter().map(|outcome| cell(outcome, measure));
+        let ratios = theirs.iter().map(|their| {
+            let of = |outcome: &Outcome| outcome.summaries.get(measure.key).map(|summary| summary.median);
+            ours.and_then(|ours| Some(ratio(measure, of(ours)?, of(their)?))).unwrap_or_default()
+        });
+        table.row(std::iter::once(measure.label.to_owned()).chain(values).chain(ratios));
+    }
+    table.render()
+}
+
+fn cell(outcome: &Outcome, measure: Measure) -> String {
+    let Some(summary) = outcome.summaries.get(measure.key) else { return "–".to_owned() };
+    let digits = measure.digits;
+    let mark = if outcome.noisy(measure.key) { "†" } else { "" };
+    format!("{:.digits$}{mark} ({:.digits$}–{:.digits$})", summary.median, summary.min, summary.max)
+}
+
+/// The ratio, and whether it is in our favour.
+fn ratio(measure: Measure, ours: f64, theirs: f64) -> String {
+    let ratio = ours / theirs;
+    let good = if measure.more_is_better { ratio >= 1.0 } else { ratio <= 1.0 };
+    format!("{ratio:.2}×{}", if good { "" } else { " !" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(value: f64) -> Sample {
+        Sample { values: BTreeMap::from([("tcp1".to_owned(), value)]), ..Sample::default() }
+    }
+
+    #[test]
+    fn table_shows_medians_ranges_and_ratios() {
+        let contenders = [Contender::Agent, Contender::Tailscaled("1.2.3".to_owned())];
+        let mut results = Results::new(contenders.into_iter().map(Outcome::new));
+        for value in [4.0, 6.0, 5.0] {
+            results.add(0, sample(value));
+            results.add(1, sample(value * 2.0));
+        }
+        results.fail(1, "boom\nmore");
+        let text = results.text(1);
+        assert!(text.contains("5.00 (4.00–6.00)"), "{text}");
+        assert!(text.contains("0.50× !"), "{text}");
+        assert!(text.contains("6 runs, 1 failed, 1 peers skipped"), "{text}");
+        assert!(text.contains("tailscaled 1.2.3 failed: boom\n"), "{text}");
+    }
+}
