@@ -398,6 +398,8 @@ async fn an_initiation_that_is_none_is_refused_and_an_old_version_gets_no_answer
                  X-Tailscale-Handshake: {handshake}\r\n\r\n"
             );
             tcp.write_all(head.as_bytes()).await.unwrap();
+            // A server that refuses may have closed already.
+            let _ = tcp.shutdown().await;
             let mut answer = String::new();
             tcp.read_to_string(&mut answer).await.unwrap();
             answer

@@ -1,4 +1,4 @@
-//! The lab against the real thing: stock `tailscaled`s join it, and headscale, in namespaces.
+//! The lab against the real thing: stock `tailscaled`s join it, our own agent, and headscale, in namespaces.
 //!
 //! Needs root. `tailscaled` and `tailscale` are looked for in `TSRS_TAILSCALED_DIR` and on `PATH`, `headscale` on
 //! `PATH`; tests without their programs are skipped, loudly. `TSRS_LOG` shows the servers' logs.

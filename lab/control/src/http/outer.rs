@@ -59,6 +59,8 @@ where
         async move { Ok::<_, Infallible>(site.handle(request).await) }
     });
     hyper::server::conn::http1::Builder::new()
+        // A client that has said all it will say still gets its answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(Rewind::new(bytes, stream)), service)
         .with_upgrades()
         .await?;

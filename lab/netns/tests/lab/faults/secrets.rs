@@ -62,7 +62,7 @@ fn private_keys(value: &Value) -> Vec<(String, String)> {
             })
             .collect(),
         Value::Array(list) => list.iter().flat_map(private_keys).collect(),
-        _ => Vec::new(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
     }
 }
 
