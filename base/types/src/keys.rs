@@ -30,13 +30,18 @@ pub enum KeyParseError {
 }
 
 fn parse_hex32(text: &str, prefix: &'static str) -> Result<[u8; 32], KeyParseError> {
+    let mut raw = [0; 32];
+    parse_hex_into(text, prefix, &mut raw)?;
+    Ok(raw)
+}
+
+fn parse_hex_into(text: &str, prefix: &'static str, raw: &mut [u8; 32]) -> Result<(), KeyParseError> {
     let digits = text.strip_prefix(prefix).ok_or(KeyParseError::Prefix(prefix))?;
     if digits.len() != 64 {
         return Err(KeyParseError::Length(64));
     }
-    let mut raw = [0; 32];
-    HEXLOWER_PERMISSIVE.decode_mut(digits.as_bytes(), &mut raw).map_err(|_| KeyParseError::Hex)?;
-    Ok(raw)
+    HEXLOWER_PERMISSIVE.decode_mut(digits.as_bytes(), raw).map_err(|_| KeyParseError::Hex)?;
+    Ok(())
 }
 
 macro_rules! public_key {
@@ -120,27 +125,36 @@ macro_rules! private_key {
     ($(#[$doc:meta])* $name:ident, $public:ident) => {
         $(#[$doc])*
         ///
-        /// Wiped on drop; never printed; compared in constant time.
-        #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-        pub struct $name([u8; 32]);
+        /// Wiped on drop; never printed; compared in constant time. The bytes stay in one place on the heap: a value that
+        /// is moved leaves its bytes behind, where no drop wipes them.
+        #[derive(Clone)]
+        pub struct $name(Box<[u8; 32]>);
+
+        impl Drop for $name {
+            fn drop(&mut self) {
+                self.0.zeroize();
+            }
+        }
+
+        impl ZeroizeOnDrop for $name {}
 
         impl $name {
             /// A fresh clamped X25519 key.
             pub fn generate(rng: &mut impl CryptoRngCore) -> Self {
-                let mut raw = [0; 32];
-                rng.fill_bytes(&mut raw);
+                let mut raw = Box::new([0; 32]);
+                rng.fill_bytes(raw.as_mut_slice());
                 raw[0] &= 248;
                 raw[31] = (raw[31] & 127) | 64;
                 Self(raw)
             }
 
             /// From 32 raw bytes, kept as they are.
-            pub const fn from_bytes(raw: [u8; 32]) -> Self {
-                Self(raw)
+            pub fn from_bytes(raw: [u8; 32]) -> Self {
+                Self(Box::new(raw))
             }
 
             /// The 32 raw bytes; for the Diffie-Hellman functions and the state store only.
-            pub const fn expose_bytes(&self) -> &[u8; 32] {
+            pub fn expose_bytes(&self) -> &[u8; 32] {
                 &self.0
             }
 
@@ -154,7 +168,7 @@ macro_rules! private_key {
                 if self.is_zero() {
                     return $public::default();
                 }
-                let secret = x25519_dalek::StaticSecret::from(self.0);
+                let secret = x25519_dalek::StaticSecret::from(*self.0);
                 $public(x25519_dalek::PublicKey::from(&secret).to_bytes())
             }
 
@@ -166,7 +180,7 @@ macro_rules! private_key {
 
         impl PartialEq for $name {
             fn eq(&self, other: &Self) -> bool {
-                self.0.ct_eq(&other.0).into()
+                self.0.ct_eq(&*other.0).into()
             }
         }
 
@@ -188,7 +202,7 @@ macro_rules! private_text {
         impl $name {
             /// The text form for the state file.
             pub fn expose_text(&self) -> Zeroizing<String> {
-                let digits = Zeroizing::new(HEXLOWER.encode(&self.0));
+                let digits = Zeroizing::new(HEXLOWER.encode(&*self.0));
                 Zeroizing::new([PRIVATE_PREFIX, &digits].concat())
             }
         }
@@ -197,7 +211,9 @@ macro_rules! private_text {
             type Err = KeyParseError;
 
             fn from_str(text: &str) -> Result<Self, KeyParseError> {
-                parse_hex32(text, PRIVATE_PREFIX).map(Self)
+                let mut key = Self(Box::new([0; 32]));
+                parse_hex_into(text, PRIVATE_PREFIX, &mut key.0)?;
+                Ok(key)
             }
         }
     )*};

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use tsrs_base_types::NodePublic;
 use tsrs_control_tailcfg::{MapRequest, RegisterRequest, RegisterResponse};
+use zeroize::Zeroizing;
 
 use crate::connection::{Connector, broken};
 use crate::error::{Error, server_text};
@@ -45,8 +46,29 @@ pub(crate) fn request(
     builder.body(Full::new(body)).map_err(|error| Error::Request(error.to_string()))
 }
 
+/// A body; wiped when it has been sent, since one may hold an auth key.
 pub(crate) fn json(value: &impl Serialize) -> Result<Bytes, Error> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(|error| Error::Request(error.to_string()))
+    let failed = |error: serde_json::Error| Error::Request(error.to_string());
+    let mut len = Counter(0);
+    serde_json::to_writer(&mut len, value).map_err(failed)?;
+    // Of the right size from the start: one that grows leaves parts of itself behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(len.0));
+    serde_json::to_writer(&mut *body, value).map_err(failed)?;
+    Ok(Bytes::from_owner(body))
+}
+
+/// Counts what is written.
+struct Counter(usize);
+
+impl std::io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Registers, refreshes, follows up, expires or logs out.

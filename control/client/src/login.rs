@@ -175,7 +175,9 @@ impl Login {
             Expiry::Logout => LOGOUT_TIME,
             Expiry::At(time) => time,
         };
-        Some(RegisterRequest { expiry: WireTime::from(expiry), ..self.request(&self.keys, hostinfo) })
+        let request = self.request(&self.keys, hostinfo);
+        // The key in use stands for itself; an auth key is not for this.
+        Some(RegisterRequest { expiry: WireTime::from(expiry), auth: None, ..request })
     }
 
     /// Takes the answer to [`Login::poll_request`].

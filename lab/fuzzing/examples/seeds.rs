@@ -36,6 +36,11 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "agent_localapi" => agent_requests(),
         "agent_answers" => agent_answers(),
         "agent_state_file" => vec![state_file()],
+        "agent_config_file" => vec![
+            b"{\n// a comment\n\"version\": \"alpha0\", /* one more */ \"serverURL\": \"https://x.test\", \"hostname\": \"h\", \"acceptDNS\": true,}".to_vec(),
+            br#"{"version":"alpha0","authKey":"tskey-auth-x","advertiseRoutes":["10.0.0.0/8"],"locked":false}"#.to_vec(),
+        ],
+        "agent_takeover" => vec![takeover()],
         "agent_dns_message" | "net_dns_answer" => dns_responses(),
         "control_map_stream" => map_stream(),
         "control_early_payload" => {
@@ -473,11 +478,24 @@ fn agent_answers() -> Vec<Vec<u8>> {
     all
 }
 
+fn takeover() -> Vec<u8> {
+    let profiles =
+        json!({"ab12": {"ID": "ab12", "Key": "profile-ab12", "Name": "me@example.test", "NodeID": "n1"}});
+    let prefs = json!({
+        "ControlURL": "https://control.test",
+        "Hostname": "h",
+        "Config": {"PrivateNodeKey": format!("privkey:{}", "33".repeat(32)), "UserProfile": {"ID": 1, "LoginName": "me"}, "NodeID": "n1"},
+    });
+    let (profiles, prefs) = (profiles.to_string(), prefs.to_string());
+    script([(0, profiles.as_bytes()), (1, prefs.as_bytes()), (2, b"profile-ab12")])
+}
+
 fn state_file() -> Vec<u8> {
     let profile = json!({
         "Profile": {"ID": "ab12", "Key": "profile-ab12", "Name": "me@example.test"},
         "Prefs": tsrs_agent_localapi::Prefs::default(),
         "NodeKey": format!("privkey:{}", "33".repeat(32)),
+        "LockKey": format!("nlpriv:{}", "55".repeat(64)),
         "User": {"ID": 1, "LoginName": "me@example.test", "DisplayName": "Me"},
         "NodeID": "n1CNTRL",
     });

@@ -1,9 +1,14 @@
 //! The LocalAPI in both directions, and the state file.
 
+use data_encoding::BASE64;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tsrs_agent_core::bus::parse_mask;
+use tsrs_agent_core::config_file::ConfigFile;
 use tsrs_agent_core::state_file;
+use tsrs_agent_core::status::WhoIsAddr;
+use tsrs_agent_core::takeover::from_tailscaled;
 use tsrs_agent_localapi::json::from_client;
 use tsrs_agent_localapi::{
     MaskedPrefs, Notify, PingKind, PingResult, Prefs, StartOptions, Status, WhoIs, requests,
@@ -24,6 +29,7 @@ pub fn localapi(data: &[u8]) {
     let text = Input::new(data).text();
     let _ = parse_mask(Some(&text));
     let _ = text.parse::<PingKind>();
+    WhoIsAddr::parse(&text);
 }
 
 /// What the command line reads of a daemon, ours or another.
@@ -36,6 +42,26 @@ pub fn answers(data: &[u8]) {
     reads_back::<requests::DnsQueryAnswer>(data);
     reads_back::<requests::DnsOsConfig>(data);
     reads_back::<requests::ErrorBody>(data);
+}
+
+/// The file of `--config`.
+pub fn config_file(data: &[u8]) {
+    let _ = ConfigFile::parse(&Input::new(data).text());
+}
+
+/// A state file of tailscaled: as it is, and as any text in each of its entries. What is taken over can be written.
+pub fn takeover(data: &[u8]) {
+    let _ = from_tailscaled(data);
+    let mut file = Map::new();
+    let key = format!("privkey:{}", "44".repeat(32));
+    file.insert("_machinekey".to_owned(), Value::String(BASE64.encode(key.as_bytes())));
+    let names = ["_profiles", "profile-ab12", "_current-profile", "_machinekey"];
+    for (kind, record) in Input::new(data).records() {
+        let name = names[usize::from(kind & 3)];
+        file.insert(name.to_owned(), Value::String(BASE64.encode(record)));
+    }
+    let Ok(loaded) = from_tailscaled(&write(&file)) else { return };
+    assert!(state_file::encode(&loaded.state).is_ok(), "a state that was taken over cannot be written");
 }
 
 /// The state file. What is read can be written, and then reads back.

@@ -41,6 +41,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("agent_answers", agent::answers),
     ("agent_state_file", agent::state_file),
     ("agent_dns_message", agent::dns_message),
+    ("agent_config_file", agent::config_file),
+    ("agent_takeover", agent::takeover),
     ("control_map_stream", control::map_stream),
     ("control_early_payload", control::early_payload),
     ("control_c2n_request", control::c2n_request),

@@ -81,21 +81,18 @@ pub fn source() -> Source {
     Source::Udp(std::net::SocketAddr::from(([192, 0, 2, 1], 41641)))
 }
 
-/// Two devices after a handshake that the first one began.
+/// Two devices after a handshake that the second one began: it may send at once.
 pub fn pair(now: Instant) -> (Peer, Peer) {
     let (mut a, mut b) = (Peer::new(1, now), Peer::new(2, now));
     // Both are known and different, so neither call can fail.
-    let _ = b.device.add_peer(public_key(1));
-    let _ = a.device.start_handshake(&public_key(2), now);
-    for _ in 0..2 {
-        for message in a.drain() {
-            b.take(&message, now);
-        }
-        for message in b.drain() {
-            a.take(&message, now);
-        }
+    let _ = a.device.add_peer(public_key(2));
+    let _ = b.device.start_handshake(&public_key(1), now);
+    for message in b.drain() {
+        a.take(&message, now);
     }
-    a.drain();
+    for message in a.drain() {
+        b.take(&message, now);
+    }
     b.drain();
     (a, b)
 }

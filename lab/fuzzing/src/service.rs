@@ -8,15 +8,19 @@ use tsrs_tunnel_service::ServiceStack;
 
 use crate::input::Input;
 
+const SERVICE: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 100);
+
 /// The stack between packets, answers and time. Its sequence numbers depend on its seed alone, so the seeds of this target hold a whole
 /// TCP connection.
 pub fn packets(data: &[u8]) {
     let mut now = Instant::now();
-    let mut stack = ServiceStack::new(Ipv4Addr::new(100, 100, 100, 100), 1280, 1, now);
+    let mut stack = ServiceStack::new(SERVICE, 1280, 1, now);
     let mut queries = Vec::new();
     for (kind, record) in Input::new(data).records() {
         match kind & 3 {
-            0 | 1 => stack.handle_packet(record, now),
+            // Others never come here: the data plane sorts by destination.
+            0 | 1 if parse(record).dst == SERVICE => stack.handle_packet(record, now),
+            0 | 1 => {}
             2 => {
                 now += Duration::from_millis(u64::from(kind) * 40);
                 stack.handle_timeout(now);
@@ -28,7 +32,7 @@ pub fn packets(data: &[u8]) {
             }
         }
         while let Some(packet) = stack.poll_packet() {
-            assert_eq!(parse(&packet).src, Ipv4Addr::new(100, 100, 100, 100));
+            assert_eq!(parse(&packet).src, SERVICE);
         }
         while let Some(query) = stack.poll_query() {
             queries.push(query.id);

@@ -1,14 +1,14 @@
 //! Undoes what a predecessor left behind that ended without doing it itself.
 //!
 //! Rules and routes carry our protocol number, the firewall table our name, rules in foreign chains our tag: they are
-//! recognised even if the journal is lost. For `resolv.conf` the journal is needed.
+//! recognised even if the journal is lost. `resolv.conf` says who wrote it, and the former one has a name of ours.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use tsrs_platform_api::{Instance, PlatformError, Result};
 
-use crate::dns::restore_resolv_conf;
+use crate::dns::{HostFiles, ResolvConfChange, recognise_change, restore_resolv_conf};
 use crate::journal::Journal;
 use crate::netlink::{NetlinkError, Socket};
 use crate::nft::Firewall;
@@ -41,15 +41,25 @@ pub fn cleanup(state_directory: &Path, instance: Instance, tun: &str) -> Result<
     }
     let mut report = CleanupReport::default();
     let journal = report.open_journal(state_directory);
-    report.restore_dns(journal.as_ref());
+    let change = match &journal {
+        Some(journal) => journal.entries().resolv_conf,
+        None => recognise_change(&HostFiles::of_host().resolv_conf, instance, state_directory),
+    };
+    let restored = change.is_some_and(|change| report.restore_dns(&change));
     let journalled =
         journal.as_ref().and_then(|journal| journal.entries().router).map(|entry| entry.instance);
     for instance in journalled.into_iter().filter(|other| *other != instance).chain([instance]) {
         report.remove_rules_and_routes(&mut socket, instance);
         report.remove_firewall(instance);
     }
-    if let Some(journal) = journal.filter(|_| report.errors.is_empty()) {
-        report.note("journal", journal.update(|entries| entries.router = None));
+    // In one step at the end: undoing once more does no harm, and an empty journal needs no room on a full disk.
+    if let Some(journal) = journal {
+        let all = report.errors.is_empty();
+        let updated = journal.update(|entries| {
+            entries.resolv_conf.take_if(|_| restored);
+            entries.router.take_if(|_| all);
+        });
+        report.note("journal", updated);
     }
     Ok(report)
 }
@@ -61,20 +71,22 @@ impl CleanupReport {
             Ok(journal) => return Some(journal),
             Err(error) => error,
         };
-        self.errors.push(error);
-        self.corrupt_journal = Journal::set_aside(directory).ok();
+        match Journal::set_aside(directory) {
+            Ok(aside) => self.corrupt_journal = Some(aside),
+            Err(_) => self.errors.push(error),
+        }
         None
     }
 
-    fn restore_dns(&mut self, journal: Option<&Journal>) {
-        let Some(journal) = journal else { return };
-        let Some(change) = journal.entries().resolv_conf else { return };
-        let restored = restore_resolv_conf(&change)
-            .map_err(|cause| PlatformError::new("restore /etc/resolv.conf", cause))
-            .and_then(|()| journal.update(|entries| entries.resolv_conf = None));
-        if self.note("restore /etc/resolv.conf", restored).is_some() {
+    /// Whether the change is now undone.
+    fn restore_dns(&mut self, change: &ResolvConfChange) -> bool {
+        let restored = restore_resolv_conf(change)
+            .map_err(|cause| PlatformError::new("restore /etc/resolv.conf", cause));
+        let done = self.note("restore /etc/resolv.conf", restored).is_some();
+        if done {
             self.undone.push("name resolution");
         }
+        done
     }
 
     fn remove_rules_and_routes(&mut self, socket: &mut Socket, instance: Instance) {

@@ -438,6 +438,20 @@ mod tests {
     }
 
     #[test]
+    fn an_edit_of_a_running_node_touches_what_was_mentioned_and_nothing_else() {
+        let (prefs, mut status) = logged_in();
+        status.backend_state = BackendState::Running;
+        let server =
+            LoginFlags { login_server: Some("https://control.example".into()), ..Default::default() };
+        let settings = SettingFlags { ssh: Some(true), ..Default::default() };
+        let running = Prefs { want_running: true, ..prefs };
+        let args = Args { login: server, settings, ..Default::default() };
+        let Plan::Edit(edit) = plan(&args, &running, &status).unwrap() else { panic!() };
+        let wanted = Prefs { run_ssh: true, ..running.clone() };
+        assert_eq!(edit.mask, MaskedPrefs::between(&running, &wanted).mask);
+    }
+
+    #[test]
     fn another_server_needs_a_forced_login() {
         let (prefs, mut status) = logged_in();
         status.backend_state = BackendState::Running;

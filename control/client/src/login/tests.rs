@@ -212,7 +212,9 @@ fn answers_that_nobody_waits_for_change_nothing() {
 fn logout_names_the_key_in_use_and_a_time_long_gone() {
     let keys = stored();
     let mut login = login(keys.clone());
+    login.set_auth_key(Some(Redacted::new("tskey-auth-x".to_owned())));
     let request = login.expiry_request(Expiry::Logout, &Hostinfo::default()).unwrap();
+    assert!(request.auth.is_none(), "the key in use stands for itself");
     assert_eq!(request.expiry.to_string(), "1970-01-01T00:02:03Z");
     assert_eq!((request.node_key, request.old_node_key), (public(&keys.current), public(&keys.old)));
     let time: Timestamp = "2027-01-01T00:00:00Z".parse().unwrap();

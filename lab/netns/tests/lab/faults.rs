@@ -1,21 +1,21 @@
 //! Bad input and faults, with the real daemon: a clear text with the next step, and nothing lost.
 
-//MOD #[path = "faults/hostile.rs"]
-//MOD mod hostile;
-//MOD #[path = "faults/idle.rs"]
-//MOD mod idle;
+#[path = "faults/hostile.rs"]
+mod hostile;
+#[path = "faults/idle.rs"]
+mod idle;
 #[path = "faults/login.rs"]
 mod login;
-//MOD #[path = "faults/outage.rs"]
-//MOD mod outage;
-//MOD #[path = "faults/secrets.rs"]
-//MOD mod secrets;
-//MOD #[path = "faults/settings.rs"]
-//MOD mod settings;
+#[path = "faults/outage.rs"]
+mod outage;
+#[path = "faults/secrets.rs"]
+mod secrets;
+#[path = "faults/settings.rs"]
+mod settings;
 #[path = "faults/start.rs"]
 mod start;
-//MOD #[path = "faults/undo.rs"]
-//MOD mod undo;
+#[path = "faults/undo.rs"]
+mod undo;
 
 use std::process::{Command, Output};
 

@@ -135,7 +135,7 @@ fn with_a_corrupt_journal_the_rest_is_still_undone_and_the_file_is_kept() {
         fs::write(directory.path().join("journal.json"), "{broken").unwrap();
         let report = cleanup(directory.path(), instance(), TUN).unwrap();
         assert_eq!(report.undone, ["policy rules", "routes", "rules in foreign tables", "firewall"]);
-        assert_eq!(report.errors.len(), 1);
+        assert!(report.errors.is_empty(), "{:?}", report.errors);
         let kept = report.corrupt_journal.unwrap();
         assert_eq!(fs::read_to_string(kept).unwrap(), "{broken");
         assert!(Journal::open(directory.path()).is_ok());

@@ -38,6 +38,29 @@ enum Original {
     Copied(PathBuf),
 }
 
+/// Name of the copy in the state directory.
+const COPY_NAME: &str = "resolv.conf.before";
+
+/// The change that the files themselves tell of, for a journal that is lost; `None` if the file is not ours.
+pub(crate) fn recognise_change(
+    path: &Path,
+    instance: Instance,
+    state_directory: &Path,
+) -> Option<ResolvConfChange> {
+    if !is_ours(path, instance) {
+        return None;
+    }
+    let (kept, copied) = (kept_name(path, instance), state_directory.join(COPY_NAME));
+    let original = if !is_gone(&kept) {
+        Original::Kept(kept)
+    } else if !is_gone(&copied) {
+        Original::Copied(copied)
+    } else {
+        Original::Absent
+    };
+    Some(ResolvConfChange { path: path.to_owned(), instance, original })
+}
+
 /// Whether a file at `path` was written by the agent of this instance.
 pub(super) fn is_ours(path: &Path, instance: Instance) -> bool {
     fs::read_to_string(path).is_ok_and(|text| ResolvConf::parse(&text).written_by == Some(instance.number()))
@@ -62,7 +85,7 @@ pub(super) fn install(path: &Path, content: &str, instance: Instance, journal: &
         }
         Err(error) => return Err(failed(error)),
     };
-    let kept = Original::Kept(beside(path, &format!("before-tsrs-agent-{instance}")));
+    let kept = Original::Kept(kept_name(path, instance));
     save(kept.clone())?;
     let impossible = match keep(path, &kept).and_then(|()| write(path, content, &kept)) {
         Ok(()) => return Ok(()),
@@ -74,7 +97,7 @@ pub(super) fn install(path: &Path, content: &str, instance: Instance, journal: &
         journal.update(|entries| entries.resolv_conf = None)?;
         return Err(failed(impossible));
     }
-    let copied = Original::Copied(journal.directory().join("resolv.conf.before"));
+    let copied = Original::Copied(journal.directory().join(COPY_NAME));
     copy(path, &copied).map_err(failed)?;
     save(copied.clone())?;
     write(path, content, &copied).map_err(failed)
@@ -138,6 +161,10 @@ fn forget(original: &Original) {
         Original::Absent => {}
         Original::Kept(saved) | Original::Copied(saved) => _ = fs::remove_file(saved),
     }
+}
+
+fn kept_name(path: &Path, instance: Instance) -> PathBuf {
+    beside(path, &format!("before-tsrs-agent-{instance}"))
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {

@@ -18,7 +18,7 @@ use tsrs_platform_api::{
 
 pub(crate) use crate::dns::detect::resolved_before_dns;
 use crate::dns::detect::{Choice, Facts};
-pub(crate) use crate::dns::file::{ResolvConfChange, restore_resolv_conf};
+pub(crate) use crate::dns::file::{ResolvConfChange, recognise_change, restore_resolv_conf};
 use crate::dns::plain::PlainFile;
 pub(crate) use crate::dns::resolv_conf::ResolvConf;
 use crate::dns::resolved::Resolved;
