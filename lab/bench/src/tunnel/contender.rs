@@ -27,6 +27,14 @@ const INSIDE: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 0, 1), Ipv4Addr::new(10, 78
 const PORT: u16 = 51820;
 /// Interface of a plain tunnel.
 const INTERFACE: &str = "wg0";
+/// Keeps the datagrams of a host in, but for its questions to the resolver.
+const BLOCK_UDP: &str = "table inet bench {
+    chain out {
+        type filter hook output priority -300
+        oifname \"eth0\" udp dport != 53 drop
+    }
+}
+";
 /// The hosts of the topology.
 const HOSTS: [&str; 2] = ["a", "b"];
 
@@ -76,7 +84,9 @@ pub(super) fn version_of(program: &Path, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut words = text.split_whitespace().map(|word| word.trim_start_matches('v'));
-    words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.')).map(str::to_owned)
+    let version = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'))?;
+    // wireguard-go's is a date behind two zeros.
+    Some(version.trim_start_matches("0.0.").to_owned())
 }
 
 /// A network with two hosts, and for agents the control server. What runs in it is a [`Tunnel`].
@@ -302,8 +312,7 @@ impl Tunnel<'_> {
     /// Blocks UDP between the ends, but for DNS, and waits until the relay carries everything.
     pub(super) fn force_relay(&self) -> Result<()> {
         for host in self.hosts {
-            let rule = "table inet bench { chain out { type filter hook output priority -300; oifname \"eth0\" udp dport != 53 drop; } }";
-            host.run("nft", &[rule]).context("block UDP")?;
+            host.run("nft", &[BLOCK_UDP]).context("block UDP")?;
         }
         self.wait_direct(false)
     }

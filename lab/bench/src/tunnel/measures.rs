@@ -90,6 +90,8 @@ pub(super) struct Sample {
     pub(super) foreign_cores: f64,
     /// Values that stayed although others were busy.
     pub(super) noisy: Vec<String>,
+    /// Measures that could not be made.
+    pub(super) problems: Vec<String>,
 }
 
 /// Measures a tunnel that has just been started.
@@ -115,9 +117,9 @@ pub(super) fn measure(tunnel: &Tunnel<'_>, plan: Plan, with_relay: bool) -> Resu
         run.set("switches", switches);
     }
     run.set("peak_rss", run.meter.peak_megabytes()?);
-    if with_relay {
-        tunnel.force_relay()?;
-        run.tcp(&["derp_tcp1", "derp_tcp1_cpu"], &[(false, 1)])?;
+    if with_relay && let Err(error) = run.over_relay() {
+        // The rest stays good.
+        run.sample.problems.push(format!("over the relay: {error:#}"));
     }
     Ok(run.sample)
 }
@@ -240,6 +242,11 @@ impl Run<'_> {
             let (packets, used, ()) = run.window(&load, || run.load_time())?;
             Ok((vec![count(packets) / used.seconds / 1e3], used))
         })
+    }
+
+    fn over_relay(&mut self) -> Result<()> {
+        self.tunnel.force_relay()?;
+        self.tcp(&["derp_tcp1", "derp_tcp1_cpu"], &[(false, 1)])
     }
 
     fn udp_load(&self, per_second: Option<u32>) -> Result<Load> {

@@ -64,6 +64,7 @@ impl Results {
     /// One more run.
     pub(super) fn add(&mut self, index: usize, sample: Sample) {
         if let Some(outcome) = self.outcomes.get_mut(index) {
+            outcome.failures.extend(sample.problems.iter().cloned());
             outcome.samples.push(sample);
             outcome.summarize();
         }
@@ -76,7 +77,7 @@ impl Results {
         }
     }
 
-    /// Runs that gave nothing.
+    /// Runs, and parts of runs, that gave nothing.
     pub(super) fn failures(&self) -> usize {
         self.outcomes.iter().map(|outcome| outcome.failures.len()).sum()
     }
