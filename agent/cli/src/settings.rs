@@ -330,13 +330,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting { flag: "webclient", show: |prefs| prefs.run_web_client.to_string(), in_up: false },
 ];
 
-/// The prefs of a new profile (client sheet §1.5).
+/// The prefs of a new profile (client sheet §1.5), but for the check for updates, which the daemon refuses.
 pub(crate) fn defaults() -> Prefs {
     let mut prefs = Prefs::zero();
     prefs.corp_dns = true;
     prefs.netfilter_mode = NetfilterMode::On.number();
     prefs.no_stateful_filtering = Some(true);
-    prefs.auto_update.check = true;
     prefs
 }
 

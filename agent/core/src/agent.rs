@@ -56,6 +56,10 @@ const APPLY_RETRY: Duration = Duration::from_secs(15);
 /// it asks once and not twice: an auth key may be good for one use only.
 const START_DELAY: Duration = Duration::from_millis(300);
 
+/// How long after `start` a `login-interactive` is taken for the second half of the same `up`. Clients send it right behind;
+/// on a busy host the login may have succeeded before it comes.
+const START_PAIR: Duration = Duration::from_secs(10);
+
 /// How long after a change the netmap is written to disk, so that a burst is written once.
 const CACHE_DELAY: Duration = Duration::from_secs(10);
 
@@ -92,6 +96,8 @@ struct LoginAttempt {
     by_user: bool,
     /// A registration that waits for [`START_DELAY`].
     delayed: Option<Delayed>,
+    /// Until when a `login-interactive` belongs to the `start` that began this login.
+    pair_until: Option<Instant>,
     /// The server is being told that we leave.
     leaving: bool,
 }

@@ -59,6 +59,11 @@ pub(crate) fn undo_predecessor(
     }
 }
 
+/// Whether this process may change the host's network at all. Without it the first step to fail would be an arbitrary one.
+pub(crate) fn check_privilege() -> anyhow::Result<()> {
+    Ok(linux::check_privilege()?)
+}
+
 /// The tailscaled that stands in the way of instance 0, in words.
 pub(crate) fn running_tailscaled() -> Option<String> {
     linux::running_tailscaled().map(|running| running.to_string())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rand_core::OsRng;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tsrs_agent_core::agent::{Agent, Setup, Snapshot};
 use tsrs_agent_core::health::Problem;
@@ -55,7 +55,10 @@ pub(crate) fn cleanup(flags: &Flags) -> anyhow::Result<Vec<String>> {
 
 /// Runs until a signal or a client ends it.
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
+    // From the first change on, a signal leads to an orderly end.
+    let signals = Signals::listen()?;
     let service = ServiceManager::new()?;
+    platform::check_privilege()?;
     let store = Store::open(&flags.state_dir, &flags.state_file)?;
     let _lock = InstanceLock::take(flags.instance)?;
     if flags.instance == Instance::ZERO
@@ -154,7 +157,7 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
     }
     let telling = tokio::spawn(tell_service_manager(service, handle.clone()));
 
-    let ended = wait_for_end(&handle, running).await;
+    let ended = wait_for_end(&handle, running, signals).await;
     telling.abort();
     for serving in [Some(serving), serving_official].into_iter().flatten() {
         serving.abort();
@@ -240,14 +243,29 @@ fn cert_uid(users: &dyn tsrs_platform_api::PeerCredentials) -> Option<u32> {
     }
 }
 
+/// The signals that mean something here; one that comes before it is waited for is kept.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
+            // A hang-up ends nothing: there is nothing to read again, and the tunnel may carry the session that sends it.
+            hang_up: signal(SignalKind::hangup()).context("listen for SIGHUP")?,
+        })
+    }
+}
+
 async fn wait_for_end(
     handle: &BackendHandle,
     mut running: tokio::task::JoinHandle<()>,
+    Signals { mut terminate, mut interrupt, mut hang_up }: Signals,
 ) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    // A hang-up ends nothing: there is nothing to read again, and the tunnel may carry the session that sends it.
-    let mut hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

@@ -27,12 +27,20 @@ impl Store {
                 .recursive(true)
                 .mode(0o700)
                 .create(dir)
-                .with_context(|| format!("create the state directory {}", dir.display()))?;
+                .with_context(|| {
+                    format!("create the state directory {}; run as root, or give another --statedir", dir.display())
+                })?;
         }
         let mode = fs::metadata(dir).with_context(|| format!("read {}", dir.display()))?.permissions().mode();
         if mode & 0o077 != 0 {
             fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-                .with_context(|| format!("close {} to other users", dir.display()))?;
+                .with_context(|| {
+                    format!(
+                        "close {} to other users; the state directory must be writable and our own, or give another \
+                         --statedir",
+                        dir.display()
+                    )
+                })?;
         }
         let path = dir.join("tsrs-agent.lock");
         let file = OpenOptions::new()
@@ -41,7 +49,7 @@ impl Store {
             .write(true)
             .mode(0o600)
             .open(&path)
-            .with_context(|| format!("open {}; the state directory must be writable", path.display()))?;
+            .with_context(|| format!("open {}; the state directory must be writable, or give another --statedir", path.display()))?;
         let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((_, Errno::EWOULDBLOCK)) => bail!(

@@ -132,11 +132,17 @@ pub enum Error {
     #[error("the control server does not know this node: it was deleted there; log in again")]
     NodeUnknown,
     /// The server wants us to wait.
-    #[error("the control server asks to try again in {} s", .0.as_secs())]
+    #[error("the control server is asked too often (status 429); try again in {} s", .0.as_secs())]
     RateLimited(Duration),
     /// The server refuses the registration; the text is its own.
     #[error("the control server refuses the login: {0}")]
     Refused(String),
+    /// The server refuses a registration with an auth key; the text is its own.
+    #[error(
+        "the control server refuses the login: {0}; check the key of --auth-key (keys expire, and some are good for one \
+         login), or leave it out to log in with a browser"
+    )]
+    RefusedWithKey(String),
     /// The server does not have this call.
     #[error("{what} is not offered by this control server")]
     NotOffered {
@@ -193,7 +199,7 @@ impl Error {
             } => ErrorKind::ServerKey,
             Self::Broken(_) | Self::Timeout { .. } => ErrorKind::Broken,
             Self::Status { status: 500.., .. } => ErrorKind::Server,
-            Self::Status { .. } | Self::Refused(_) => ErrorKind::Refused,
+            Self::Status { .. } | Self::Refused(_) | Self::RefusedWithKey(_) => ErrorKind::Refused,
             Self::NodeUnknown => ErrorKind::NodeUnknown,
             Self::RateLimited(_) => ErrorKind::RateLimited,
             Self::NotOffered { .. } => ErrorKind::NotOffered,

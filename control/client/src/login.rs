@@ -188,7 +188,9 @@ impl Login {
     ) -> Outcome {
         let Phase::InFlight(call) = self.phase.clone() else { return Outcome::GoOn };
         if !response.error.is_empty() {
-            let error = Error::Refused(server_text(response.error.as_bytes()));
+            let text = server_text(response.error.as_bytes());
+            let with_key = self.settings.auth_key.is_some();
+            let error = if with_key { Error::RefusedWithKey(text) } else { Error::Refused(text) };
             return self.wait(error, REFUSED_RETRY, call, now);
         }
         if response.node_key_signature.as_ref().is_some_and(|signature| !signature.is_empty()) {

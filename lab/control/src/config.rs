@@ -23,6 +23,8 @@ pub struct LabConfig {
     pub http_port: Option<u16>,
     /// DNS names that stand in the certificate beside the addresses.
     pub names: Vec<String>,
+    /// How long from now until the server's certificates become valid: what a host whose clock is behind sees.
+    pub certificates_start_in: Duration,
     /// The DERP regions, each with its STUN server.
     pub regions: Vec<RegionConfig>,
     /// Suffix of MagicDNS names.
@@ -55,6 +57,7 @@ impl Default for LabConfig {
             https_port: 0,
             http_port: Some(0),
             names: vec!["localhost".to_owned()],
+            certificates_start_in: Duration::ZERO,
             regions: vec![RegionConfig::default()],
             base_domain: "lab.test".to_owned(),
             dns: DnsSettings::default(),

@@ -25,13 +25,14 @@ pub(crate) struct Identities {
 
 impl Identities {
     pub(crate) fn new(config: &LabConfig, authority: &Authority, hubs: &Hubs) -> Result<Self> {
-        let control = authority.issue(&[config.address], &config.names)?.server_config()?;
+        let start_in = config.certificates_start_in;
+        let control = authority.issue(&[config.address], &config.names, start_in)?.server_config()?;
         let mut regions = BTreeMap::new();
         let mut map = BTreeMap::new();
         for region in &config.regions {
             let mut identity = match region.trust {
                 DerpTrust::Roots | DerpTrust::Insecure => {
-                    authority.issue(&[region.address], &config.names)?
+                    authority.issue(&[region.address], &config.names, start_in)?
                 }
                 DerpTrust::Pinned => Identity::self_signed(&[region.address])?,
             };

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rcgen::string::Ia5String;
@@ -55,10 +56,15 @@ impl Authority {
         self.issuer.key().serialize_pem()
     }
 
-    /// A certificate of this CA.
-    pub(crate) fn issue(&self, addresses: &[IpAddr], names: &[String]) -> Result<Identity> {
+    /// A certificate of this CA that becomes valid `start_in` from now.
+    pub(crate) fn issue(
+        &self,
+        addresses: &[IpAddr],
+        names: &[String],
+        start_in: Duration,
+    ) -> Result<Identity> {
         let key = KeyPair::generate()?;
-        let certificate = leaf(addresses, names)?.signed_by(&key, &self.issuer)?;
+        let certificate = leaf(addresses, names, start_in)?.signed_by(&key, &self.issuer)?;
         Ok(Identity { chain: vec![certificate.der().clone()], key })
     }
 }
@@ -67,7 +73,7 @@ impl Identity {
     /// A certificate that signs itself, to be pinned.
     pub(crate) fn self_signed(addresses: &[IpAddr]) -> Result<Self> {
         let key = KeyPair::generate()?;
-        let certificate: Certificate = leaf(addresses, &[])?.self_signed(&key)?;
+        let certificate: Certificate = leaf(addresses, &[], Duration::ZERO)?.self_signed(&key)?;
         Ok(Self { chain: vec![certificate.der().clone()], key })
     }
 
@@ -102,7 +108,7 @@ impl Identity {
     }
 }
 
-fn leaf(addresses: &[IpAddr], names: &[String]) -> Result<CertificateParams> {
+fn leaf(addresses: &[IpAddr], names: &[String], start_in: Duration) -> Result<CertificateParams> {
     let mut params = CertificateParams::new([])?;
     params.distinguished_name = common_name("tsrs lab server (test only)");
     params.subject_alt_names = addresses.iter().map(|&address| SanType::IpAddress(address)).collect();
@@ -111,7 +117,8 @@ fn leaf(addresses: &[IpAddr], names: &[String]) -> Result<CertificateParams> {
     }
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     // A day of slack on both sides, for clients whose clock a test has moved by hours.
-    let today = jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::now()).date();
+    let start = jiff::Timestamp::now().checked_add(start_in)?;
+    let today = jiff::tz::Offset::UTC.to_datetime(start).date();
     let from = today.yesterday()?;
     let until = today.checked_add(jiff::Span::new().days(VALIDITY_DAYS))?;
     params.not_before =

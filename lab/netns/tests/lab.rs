@@ -6,6 +6,8 @@
 
 #[path = "lab/cleanup.rs"]
 mod cleanup;
+#[path = "lab/faults.rs"]
+mod faults;
 #[path = "lab/headscale.rs"]
 mod headscale;
 #[path = "lab/login.rs"]
@@ -51,6 +53,15 @@ impl Drop for Turn {
             self.machine.compare().unwrap();
         }
     }
+}
+
+/// A turn, if the agent is built.
+fn turn_with_agent(test: &str) -> Option<Turn> {
+    if tsrs_lab_netns::agent_binary().is_none() {
+        tools::skip(test, "tsrs-agent is not built beside the tests");
+        return None;
+    }
+    Some(Turn::take())
 }
 
 /// A turn, if these programs are there.

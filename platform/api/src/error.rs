@@ -15,8 +15,7 @@ pub type Result<T> = std::result::Result<T, PlatformError>;
 pub struct PlatformError {
     /// What was tried, in the user's words: "create TUN device tailscale0".
     pub what: String,
-    /// The system's answer.
-    #[source]
+    /// The system's answer. No source of its own: it is part of the text already.
     pub cause: io::Error,
     /// What helps, as an imperative sentence without a full stop; empty when nothing is known.
     pub next: String,

@@ -37,19 +37,25 @@ pub fn cleanup(state_directory: &Path, instance: Instance, tun: &str) -> Result<
             "clean up",
             format!("the interface {tun} exists, so its owner is running"),
         )
-        .with_next("stop that program first"));
+        .with_next("stop the program that owns it, or choose another name with --tun"));
     }
     let mut report = CleanupReport::default();
     let journal = report.open_journal(state_directory);
-    report.restore_dns(journal.as_ref());
+    let restored = report.restore_dns(journal.as_ref());
     let journalled =
         journal.as_ref().and_then(|journal| journal.entries().router).map(|entry| entry.instance);
     for instance in journalled.into_iter().filter(|other| *other != instance).chain([instance]) {
         report.remove_rules_and_routes(&mut socket, instance);
         report.remove_firewall(instance);
     }
-    if let Some(journal) = journal.filter(|_| report.errors.is_empty()) {
-        report.note("journal", journal.update(|entries| entries.router = None));
+    // In one step at the end: undoing once more does no harm, and an empty journal needs no room on a full disk.
+    if let Some(journal) = journal {
+        let all = report.errors.is_empty();
+        let updated = journal.update(|entries| {
+            entries.resolv_conf.take_if(|_| restored);
+            entries.router.take_if(|_| all);
+        });
+        report.note("journal", updated);
     }
     Ok(report)
 }
@@ -66,15 +72,16 @@ impl CleanupReport {
         None
     }
 
-    fn restore_dns(&mut self, journal: Option<&Journal>) {
-        let Some(journal) = journal else { return };
-        let Some(change) = journal.entries().resolv_conf else { return };
+    /// Whether the journal named a change that is now undone.
+    fn restore_dns(&mut self, journal: Option<&Journal>) -> bool {
+        let Some(change) = journal.and_then(|journal| journal.entries().resolv_conf) else { return false };
         let restored = restore_resolv_conf(&change)
-            .map_err(|cause| PlatformError::new("restore /etc/resolv.conf", cause))
-            .and_then(|()| journal.update(|entries| entries.resolv_conf = None));
-        if self.note("restore /etc/resolv.conf", restored).is_some() {
+            .map_err(|cause| PlatformError::new("restore /etc/resolv.conf", cause));
+        let done = self.note("restore /etc/resolv.conf", restored).is_some();
+        if done {
             self.undone.push("name resolution");
         }
+        done
     }
 
     fn remove_rules_and_routes(&mut self, socket: &mut Socket, instance: Instance) {

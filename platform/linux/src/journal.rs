@@ -94,7 +94,14 @@ impl Journal {
             return Ok(());
         }
         let path = inner.directory.join(FILE_NAME);
-        write(&inner.directory, &path, &entries).map_err(|cause| {
+        let is_empty = Entries { version: VERSION, ..Entries::default() } == entries;
+        // To be rid of a journal needs no room, so that a full disk keeps nothing from being given back.
+        let written = if is_empty {
+            remove(&inner.directory, &path)
+        } else {
+            write(&inner.directory, &path, &entries)
+        };
+        written.map_err(|cause| {
             PlatformError::new(format!("write {}", path.display()), cause)
                 .with_next("nothing was changed, because it could not be undone after a crash; make room or check the permissions of the state directory")
         })?;
@@ -128,6 +135,14 @@ pub(crate) fn decode(text: &[u8]) -> io::Result<Entries> {
 fn write(directory: &Path, path: &Path, entries: &Entries) -> io::Result<()> {
     write_durably(path, &serde_json::to_vec_pretty(entries)?, 0o600)?;
     // Without this the new name may not survive a power cut.
+    File::open(directory)?.sync_all()
+}
+
+fn remove(directory: &Path, path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
     File::open(directory)?.sync_all()
 }
 
@@ -171,6 +186,10 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         journal.update(|entries| entries.router = None).unwrap();
         assert_eq!(Journal::open(directory.path()).unwrap().entries().router, None);
+        // Nothing is left that would have to be written.
+        assert!(!directory.path().join(FILE_NAME).exists());
+        journal.update(|entries| entries.router = Some(entry())).unwrap();
+        assert!(directory.path().join(FILE_NAME).exists());
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod netlink;
 mod nft;
 mod notify;
 mod peer_cred;
+mod privilege;
 mod router;
 mod rtnl;
 mod stop;
@@ -46,6 +47,7 @@ pub use link_monitor::LinuxLinkMonitor;
 pub use marks::MarkBinder;
 pub use notify::Notifier;
 pub use peer_cred::LinuxPeerCredentials;
+pub use privilege::check_privilege;
 pub use router::LinuxRouter;
 pub use tailscaled::{RunningTailscaled, running_tailscaled};
 

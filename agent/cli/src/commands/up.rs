@@ -248,6 +248,10 @@ async fn carry_out(
     client: &Client,
 ) -> Result {
     let watcher = client.watch(WatchMask::default()).await?;
+    let server = match &plan {
+        Plan::Edit(_) => None,
+        Plan::Start(prefs) => Some(prefs.control_url.clone()),
+    };
     let old_key = status.self_node.as_ref().map(|node| node.public_key.to_string());
     match plan {
         Plan::Edit(edit) => {
@@ -269,7 +273,7 @@ async fn carry_out(
             }
         }
     }
-    let waiting = wait_until_running(watcher, login, json, force_reauth.then_some(old_key).flatten());
+    let waiting = wait_until_running(watcher, login, json, force_reauth.then_some(old_key).flatten(), server);
     if login.timeout.is_zero() {
         waiting.await?;
     } else {
@@ -301,6 +305,7 @@ async fn wait_until_running(
     login: &LoginFlags,
     json: bool,
     old_key: Option<String>,
+    server: Option<String>,
 ) -> Result {
     let mut progress = Progress::new();
     let mut shown_url = String::new();
@@ -311,7 +316,13 @@ async fn wait_until_running(
     loop {
         let message = bus.next().await?;
         if let Some(error) = message.err_message {
-            return Err(CliError::new(error).hint("Nothing was changed on this host."));
+            let error = CliError::new(error);
+            return Err(match server {
+                Some(server) if !server.is_empty() => {
+                    error.hint(format!("The login server is {server} (--login-server)."))
+                }
+                Some(_) | None => error,
+            });
         }
         if let (Some(old), Some(node)) = (&old_key, &message.self_change) {
             key_changed |= node.key.to_string() != *old;
@@ -424,6 +435,20 @@ mod tests {
         let Plan::Start(prefs) = plan(&args, &defaults(), &Status::default()).unwrap() else { panic!() };
         assert_eq!(prefs.control_url, "https://control.example");
         assert!(prefs.want_running);
+    }
+
+    #[test]
+    fn an_edit_of_a_running_node_touches_what_was_mentioned_and_nothing_else() {
+        let (prefs, mut status) = logged_in();
+        status.backend_state = BackendState::Running;
+        let server =
+            LoginFlags { login_server: Some("https://control.example".into()), ..Default::default() };
+        let settings = SettingFlags { ssh: Some(true), ..Default::default() };
+        let running = Prefs { want_running: true, ..prefs };
+        let args = Args { login: server, settings, ..Default::default() };
+        let Plan::Edit(edit) = plan(&args, &running, &status).unwrap() else { panic!() };
+        let wanted = Prefs { run_ssh: true, ..running.clone() };
+        assert_eq!(edit.mask, MaskedPrefs::between(&running, &wanted).mask);
     }
 
     #[test]

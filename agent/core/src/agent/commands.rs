@@ -4,7 +4,7 @@ use rand_core::CryptoRngCore;
 use tsrs_agent_localapi::{BackendState, MaskedPrefs, Notify, Prefs, StartOptions};
 use tsrs_base_types::{LockPrivate, Redacted};
 
-use super::{Action, Agent, ControlAction, Delayed, LoginAttempt, Now, START_DELAY};
+use super::{Action, Agent, ControlAction, Delayed, LoginAttempt, Now, START_DELAY, START_PAIR};
 use crate::prefs::{self, PrefsRefusal};
 use crate::profiles::NoSuchProfile;
 
@@ -79,6 +79,7 @@ impl<R: CryptoRngCore> Agent<R> {
         let profile = self.state.profiles.current();
         let wants = profile.prefs.want_running && !profile.prefs.logged_out;
         let has_key = profile.login.node_key.is_some();
+        self.login.pair_until = None;
         if wants || auth_key.is_some() {
             self.login.error = None;
             if has_key && !expired {
@@ -87,6 +88,7 @@ impl<R: CryptoRngCore> Agent<R> {
                 self.login.delayed = Some(Delayed { at: now.mono + START_DELAY, renew: false, auth_key });
             } else {
                 self.begin_login(expired, auth_key);
+                self.login.pair_until = Some(now.mono + START_PAIR);
             }
         }
         // Clients wait for a state after `start`, changed or not.
@@ -99,8 +101,9 @@ impl<R: CryptoRngCore> Agent<R> {
     pub fn login_interactive(&mut self, now: Now) {
         let waiting = self.login.delayed.take();
         let has_key = self.state.profiles.current().login.node_key.is_some();
-        if self.login.wanted && !has_key {
-            // It is under way already; a second registration could use up an auth key twice.
+        let belongs_to_start = self.login.pair_until.take().is_some_and(|until| now.mono <= until);
+        if belongs_to_start || (self.login.wanted && !has_key) {
+            // It is under way or done already; a second registration could use up an auth key twice.
             if let Some(url) = self.login.auth_url.clone() {
                 self.tell(Notify { browse_to_url: Some(url), ..self.message() });
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand_core::CryptoRngCore;
 use tsrs_agent_localapi::Notify;
@@ -63,8 +64,10 @@ impl<R: CryptoRngCore> Agent<R> {
             }
         }
         self.health.clear(Problem::CachedNetmap);
-        if changes.iter().any(is_worth_writing) && self.cache_due.is_none() {
-            self.cache_due = Some(now.mono + CACHE_DELAY);
+        if changes.iter().any(is_worth_writing) {
+            // The first netmap of a key is the one that the next start needs.
+            let due = now.mono + if before.is_none() || key_changed { Duration::ZERO } else { CACHE_DELAY };
+            self.cache_due = Some(self.cache_due.map_or(due, |already| already.min(due)));
         }
         self.tell_netmap(&netmap, changes, key_changed);
     }

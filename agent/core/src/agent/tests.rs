@@ -352,6 +352,30 @@ fn a_forced_login_keeps_the_tunnel_up_and_shows_the_new_key() {
 }
 
 #[test]
+fn a_second_call_that_comes_after_the_login_asks_for_no_other() {
+    let mut bench = Bench::new();
+    bench.start("tskey-auth-once");
+    assert_eq!(bench.take_control(), ["start", "login renew=false key=true"]);
+    bench.logged_in(&NodePrivate::generate(&mut OsRng));
+    bench.agent.login_interactive(bench.now);
+    bench.drain();
+    assert_eq!(bench.take_control(), [""; 0]);
+    // The next one stands for itself.
+    bench.agent.login_interactive(bench.now);
+    bench.drain();
+    assert_eq!(bench.take_control(), ["login renew=true key=false"]);
+    // And one that comes long after `start` is somebody's own wish.
+    let mut late = Bench::new();
+    late.start("tskey-auth-once");
+    late.logged_in(&NodePrivate::generate(&mut OsRng));
+    late.take_control();
+    late.advance(START_PAIR + Duration::from_secs(1));
+    late.agent.login_interactive(late.now);
+    late.drain();
+    assert_eq!(late.take_control(), ["login renew=true key=false"]);
+}
+
+#[test]
 fn start_without_a_second_call_registers_again_after_a_moment() {
     let (mut bench, _) = Bench::running();
     bench.start("tskey-auth-x");

@@ -33,8 +33,8 @@ impl Api {
             });
             match written.await {
                 Ok(Ok(path)) => line = format!("{line}-see-{}", path.display()),
-                Ok(Err(error)) => tracing::warn!(%error, "the report was not written"),
-                Err(error) => tracing::warn!(%error, "the report was not written"),
+                Ok(Err(error)) => return not_written(&self.state_dir, &error),
+                Err(error) => return not_written(&self.state_dir, &error),
             }
         }
         let content_type = HeaderValue::from_static("text/plain");
@@ -63,6 +63,11 @@ impl Api {
         section(&mut text, "metrics", super::metrics::user_metrics(&snapshot, &self.tunnel.metrics(), home));
         text
     }
+}
+
+fn not_written(dir: &Path, error: &dyn std::fmt::Display) -> Answer {
+    let dir = dir.display();
+    Answer::text(500, &format!("the report was not written to {dir}: {error}; make room there, then ask again"))
 }
 
 /// Removes the oldest bundles, so that no more than [`MAX_BUNDLES`] are there after the next.
