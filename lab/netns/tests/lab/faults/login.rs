@@ -85,7 +85,10 @@ fn unreachable_servers(net: &Net, control: &LabControl) {
     let said = up_refused(&c, "https://nowhere.lab.test", "tskey-auth-x");
     assert_names(&said, &["nowhere.lab.test", "does not exist", "check its spelling", "--login-server"]);
     let closed = format!("https://{}:4444", net.server_addresses()[0]);
-    assert_names(&up_refused(&c, &closed, "tskey-auth-x"), &["203.0.113.1:4444", "refused", "--login-server"]);
+    assert_names(
+        &up_refused(&c, &closed, "tskey-auth-x"),
+        &["203.0.113.1:4444", "refused", "--login-server"],
+    );
     let said = up_refused(&c, "ftp://nowhere", "tskey-auth-x");
     assert_names(&said, &["ftp://nowhere", "https://"]);
     // A web server that is no control server: the port of DERP.

@@ -91,7 +91,11 @@ fn settings_without_effect_are_refused_by_every_way_and_never_stored() {
     drop(agent);
     let with = |edit: &dyn Fn(&mut Value)| {
         let mut state: Value = serde_json::from_str(&stored).unwrap();
-        state["Profiles"].as_object_mut().unwrap().values_mut().for_each(|profile| edit(&mut profile["Prefs"]));
+        state["Profiles"]
+            .as_object_mut()
+            .unwrap()
+            .values_mut()
+            .for_each(|profile| edit(&mut profile["Prefs"]));
         host.write(STATE_FILE, &state.to_string()).unwrap();
     };
     with(&|prefs| prefs["RunSSH"] = json!(true));

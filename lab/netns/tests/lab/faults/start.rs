@@ -164,7 +164,8 @@ fn damaged_state(net: &Net, control: &LabControl) {
     drop(agent);
 
     // A state of a later version is nobody's to change; nor is a directory in its place.
-    let later = whole.replacen("\"Version\":1", "\"Version\":99", 1).replacen("\"Version\": 1", "\"Version\": 99", 1);
+    let later =
+        whole.replacen("\"Version\":1", "\"Version\":99", 1).replacen("\"Version\": 1", "\"Version\": 99", 1);
     assert_ne!(later, whole);
     c.write(STATE_FILE, &later).unwrap();
     assert_names(&daemon_refusal(c, "later", &[]), &[STATE_FILE, "99"]);
@@ -232,7 +233,9 @@ fn full_disk(net: &Net, control: &LabControl) {
     d.run("rm", &[&format!("{STATE_DIR}/filler")]).unwrap();
     wait_state(&agent, "Running");
     assert_eq!(agent.ipv4().unwrap(), address);
-    let on_tun = || d.run("ip", &["-4", "addr", "show", "dev", "tailscale0"]).ok().filter(|said| said.contains("100.64."));
+    let on_tun = || {
+        d.run("ip", &["-4", "addr", "show", "dev", "tailscale0"]).ok().filter(|said| said.contains("100.64."))
+    };
     tsrs_lab_netns::wait::until("the address", crate::SOON, on_tun).unwrap();
     agent.cli(&["set", "--shields-up"]).unwrap();
     wait_health(&agent, "No space left", false);

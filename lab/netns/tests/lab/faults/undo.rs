@@ -17,7 +17,11 @@ fn host_state(host: &Host) -> Vec<(String, String)> {
         &["ip", "-brief", "link"],
         &["nft", "-s", "list", "ruleset"],
         &["find", "/etc", "-newer", "/etc/hostname", "-type", "f"],
-        &["sh", "-c", "grep -H . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/*_filter /proc/sys/net/ipv4/conf/*/src_valid_mark"],
+        &[
+            "sh",
+            "-c",
+            "grep -H . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/*_filter /proc/sys/net/ipv4/conf/*/src_valid_mark",
+        ],
     ];
     let run = |words: &&[&str]| (words.join(" "), host.run(words[0], &words[1..]).unwrap());
     let mut state: Vec<_> = said.iter().map(run).collect();
