@@ -40,6 +40,8 @@ pub struct Seen {
     pub protocol: u8,
     /// Destination port, for TCP and UDP over IPv4.
     pub port: u16,
+    /// Maximum segment size, where a TCP segment over IPv4 names one.
+    pub segment: Option<u16>,
     /// Number of the interface.
     pub interface: usize,
 }
@@ -112,8 +114,12 @@ fn capture(socket: &OwnedFd, mut writer: BufWriter<File>, stop: &AtomicBool, see
         let mut any = false;
         while let Ok((len, from)) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut frame) {
             any = true;
-            let kept = &frame[..len.min(SNAP_LEN)];
             let interface = from.map_or(0, |from| from.ifindex());
+            let bare = from.filter(|from| from.hatype() == nix::libc::ARPHRD_NONE);
+            let with_header = bare.map(|from| under_ethernet(from.protocol(), &frame[..len]));
+            let len = with_header.as_ref().map_or(len, Vec::len);
+            let whole = with_header.as_deref().unwrap_or(&frame[..len]);
+            let kept = &whole[..len.min(SNAP_LEN)];
             seen.lock().unwrap_or_else(PoisonError::into_inner).push(describe(kept, interface));
             if written < MAX_WRITTEN_FRAMES {
                 written += 1;
@@ -129,6 +135,15 @@ fn capture(socket: &OwnedFd, mut writer: BufWriter<File>, stop: &AtomicBool, see
     let _ = writer.flush();
 }
 
+/// A packet of an interface without a link layer, such as a TUN, with the header that all others in the file have. The
+/// protocol is in network byte order, as the kernel gives it.
+fn under_ethernet(protocol: u16, packet: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; ETHERNET_LEN - 2];
+    frame.extend_from_slice(&protocol.to_ne_bytes());
+    frame.extend_from_slice(packet);
+    frame
+}
+
 fn describe(frame: &[u8], interface: usize) -> Seen {
     let byte = |index: usize| frame.get(index).copied().unwrap_or(0);
     let pair = |index: usize| u16::from_be_bytes([byte(index), byte(index + 1)]);
@@ -138,12 +153,43 @@ fn describe(frame: &[u8], interface: usize) -> Seen {
     let ether_type = pair(12);
     if ether_type != 0x0800 {
         let nowhere = Ipv4Addr::UNSPECIFIED;
-        return Seen { ether_type, source: nowhere, destination: nowhere, protocol: 0, port: 0, interface };
+        return Seen {
+            ether_type,
+            source: nowhere,
+            destination: nowhere,
+            protocol: 0,
+            port: 0,
+            segment: None,
+            interface,
+        };
     }
     let header_len = usize::from(byte(ip) & 15) * 4;
     let protocol = byte(ip + 9);
     let port = if matches!(protocol, 6 | 17) { pair(ip + header_len + 2) } else { 0 };
-    Seen { ether_type, source: address(ip + 12), destination: address(ip + 16), protocol, port, interface }
+    let tcp = frame.get(ip + header_len..).filter(|_| protocol == 6);
+    Seen {
+        ether_type,
+        source: address(ip + 12),
+        destination: address(ip + 16),
+        protocol,
+        port,
+        segment: tcp.and_then(segment_size),
+        interface,
+    }
+}
+
+/// The option "maximum segment size" of a TCP header (RFC 9293 §3.2).
+fn segment_size(tcp: &[u8]) -> Option<u16> {
+    let header_len = usize::from(tcp.get(12)? >> 4) * 4;
+    let mut options = tcp.get(20..header_len)?;
+    loop {
+        match *options.first()? {
+            0 => return None,
+            1 => options = &options[1..],
+            2 => return Some(u16::from_be_bytes(*options.get(2..)?.first_chunk()?)),
+            _ => options = options.get(usize::from(*options.get(1)?).max(2)..)?,
+        }
+    }
 }
 
 /// Header of a pcap file: magic for microseconds, version 2.4, link type Ethernet.
@@ -183,6 +229,19 @@ mod tests {
         assert_eq!(seen.destination, Ipv4Addr::new(10, 0, 0, 2));
         for len in 0..frame.len() {
             describe(&frame[..len], 0);
+        }
+    }
+
+    #[test]
+    fn the_segment_size_of_a_tcp_packet_from_a_tun_is_found_and_every_cut_is_harmless() {
+        let mut packet = vec![0x45, 0, 0, 48, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        packet.extend_from_slice(&[0, 7, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0x70, 2, 0, 0, 0, 0, 0, 0]);
+        packet.extend_from_slice(&[1, 3, 3, 7, 2, 4, 0x04, 0xd8]);
+        let frame = under_ethernet(0x0800_u16.to_be(), &packet);
+        let seen = describe(&frame, 1);
+        assert_eq!((seen.ether_type, seen.port, seen.segment), (0x0800, 9, Some(1240)));
+        for len in 0..frame.len() {
+            assert_eq!(describe(&frame[..len], 1).segment, None);
         }
     }
 }

@@ -174,6 +174,17 @@ impl Host {
         self.space.run(move || traffic::dns_query(server, &name, limit))
     }
 
+    /// Asks a DNS server over TCP.
+    pub fn dns_query_tcp(
+        &self,
+        server: SocketAddr,
+        name: &str,
+        limit: Duration,
+    ) -> Result<traffic::DnsAnswer> {
+        let name = name.to_owned();
+        self.space.run(move || traffic::dns_query_tcp(server, &name, limit))
+    }
+
     /// Resolves a name as programs on the host do, by its own resolv.conf.
     pub fn resolve(&self, name: &str) -> Result<Vec<IpAddr>> {
         let text = self.run("getent", &["ahosts", name])?;

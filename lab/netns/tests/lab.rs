@@ -10,6 +10,8 @@ mod cleanup;
 mod faults;
 #[path = "lab/headscale.rs"]
 mod headscale;
+#[path = "lab/host.rs"]
+mod host;
 #[path = "lab/login.rs"]
 mod login;
 #[path = "lab/matrix.rs"]

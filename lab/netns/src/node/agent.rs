@@ -20,8 +20,6 @@ const BINARY: &str = "tsrs-agent";
 const GATE: (&str, &str) = ("TS_RS_EXPERIMENT", "this_is_unstable_software");
 /// Time that the daemon gets to open its socket.
 const START_LIMIT: Duration = Duration::from_secs(20);
-const SOCKET: &str = "/run/tsrs-agent/tailscaled.sock";
-
 /// How an agent is started and joins.
 #[derive(Clone, Debug, Default)]
 pub struct UpArgs {
@@ -37,6 +35,8 @@ pub struct UpArgs {
     pub up_flags: Vec<String>,
     /// Further environment of the daemon.
     pub environment: Vec<(String, String)>,
+    /// Number of the agent on its host.
+    pub instance: u8,
 }
 
 impl UpArgs {
@@ -49,6 +49,12 @@ impl UpArgs {
     #[must_use]
     pub fn trusting(self, ca_file: impl Into<PathBuf>) -> Self {
         Self { ca_file: Some(ca_file.into()), ..self }
+    }
+
+    /// As this instance.
+    #[must_use]
+    pub fn instance(self, instance: u8) -> Self {
+        Self { instance, ..self }
     }
 
     /// Adds a flag of `up`.
@@ -86,6 +92,15 @@ pub fn agent_binary() -> Option<PathBuf> {
     std::env::var_os(BINARY_VARIABLE).map(PathBuf::from).or_else(|| tools::beside(BINARY))
 }
 
+/// What the paths of an instance end in.
+fn suffix(instance: u8) -> String {
+    if instance == 0 { String::new() } else { format!("-{instance}") }
+}
+
+fn socket(instance: u8) -> String {
+    format!("/run/tsrs-agent{}/tailscaled.sock", suffix(instance))
+}
+
 fn start(host: &Host, binary: &Path, arguments: &UpArgs) -> Result<Process> {
     let mut command = host.command(binary);
     command.arg("daemon").args(&arguments.daemon_flags).env(GATE.0, GATE.1);
@@ -93,8 +108,9 @@ fn start(host: &Host, binary: &Path, arguments: &UpArgs) -> Result<Process> {
         command.env("SSL_CERT_FILE", ca_file);
     }
     command.envs(arguments.environment.iter().map(|(name, value)| (name, value)));
-    let process = host.spawn(BINARY, command)?;
-    let socket = host.outside(SOCKET);
+    command.arg(format!("--instance={}", arguments.instance));
+    let process = host.spawn(&format!("{BINARY}{}", suffix(arguments.instance)), command)?;
+    let socket = host.outside(&socket(arguments.instance));
     let open = || std::os::unix::net::UnixStream::connect(&socket).is_ok().then_some(());
     wait::until("tsrs-agent opens its socket", START_LIMIT, open).with_context(|| process.log())?;
     Ok(process)
@@ -118,13 +134,13 @@ impl<'a> Agent<'a> {
 
     /// The socket of its LocalAPI, as the test reaches it.
     pub fn socket(&self) -> PathBuf {
-        self.host.outside(SOCKET)
+        self.host.outside(&socket(self.arguments.instance))
     }
 
     /// Runs a command of the client to its end, whatever it gives.
     pub fn output(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = self.host.command(&self.binary);
-        command.args(arguments).env(GATE.0, GATE.1);
+        command.arg("--socket").arg(socket(self.arguments.instance)).args(arguments).env(GATE.0, GATE.1);
         self.host.output(command)
     }
 

@@ -58,6 +58,22 @@ pub fn dns_query(server: SocketAddr, name: &str, limit: Duration) -> Result<DnsA
     bail!("{server} did not answer for {name} in {limit:?}")
 }
 
+/// Asks a server over TCP (RFC 7766), once.
+pub fn dns_query_tcp(server: SocketAddr, name: &str, limit: Duration) -> Result<DnsAnswer> {
+    let mut stream =
+        TcpStream::connect_timeout(&server, limit).with_context(|| format!("DNS to {server}"))?;
+    stream.set_read_timeout(Some(limit))?;
+    let question = question(name)?;
+    let mut message = u16::try_from(question.len())?.to_be_bytes().to_vec();
+    message.extend_from_slice(&question);
+    stream.write_all(&message)?;
+    let mut len = [0; 2];
+    stream.read_exact(&mut len)?;
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(len))];
+    stream.read_exact(&mut answer)?;
+    parse_answer(&answer).with_context(|| format!("answer for {name}"))
+}
+
 /// A message that asks for the IPv4 addresses of `name`.
 fn question(name: &str) -> Result<Vec<u8>> {
     let id = 0x4c61u16;

@@ -5,7 +5,7 @@ mod icmp;
 mod tcp;
 mod udp;
 
-pub use dns::{DnsAnswer, DnsServer, dns_query};
+pub use dns::{DnsAnswer, DnsServer, dns_query, dns_query_tcp};
 pub use icmp::{PingReport, ping};
 pub use tcp::{TcpServer, TransferReport, serve_tcp, tcp_transfer};
 pub use udp::{UdpServer, serve_udp, udp_echo};
