@@ -8,7 +8,7 @@
 mod read;
 mod write;
 
-pub(crate) use read::{Entries, Field, Item, Reader, check_well_formed};
+pub(crate) use read::{Entries, Reader, check_well_formed};
 pub(crate) use write::Writer;
 
 /// Why bytes were refused.
@@ -61,8 +61,4 @@ mod major {
     pub(super) const ARRAY: u8 = 4;
     pub(super) const MAP: u8 = 5;
     pub(super) const TAG: u8 = 6;
-    pub(super) const SIMPLE: u8 = 7;
 }
-
-#[cfg(test)]
-mod tests;

@@ -39,3 +39,6 @@ pub use recovery::RecoveryError;
 pub use state::{ApplyError, CheckpointError, State, StateId};
 pub use stored::{StoredAum, StoredError};
 pub use sync::{SyncError, SyncOffer};
+
+#[cfg(test)]
+mod tests;

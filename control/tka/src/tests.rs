@@ -1,0 +1,8 @@
+//! The reference's cases, a model that shares no code with the crate, and hostile input.
+
+mod bytes;
+mod chains;
+mod decoding;
+mod exchange;
+mod signatures;
+mod support;
