@@ -112,7 +112,8 @@ fn signatures_read_and_write_as_the_reference_does() {
 
 fn check_layer(signature: &NodeKeySignature, fields: &Value) {
     assert_eq!(u64::from(signature.kind().0), fields["sig_kind"].as_u64().unwrap());
-    for (bytes, name) in signature.members().iter().zip(["pubkey", "key_id", "signature", "wrapping_pubkey"]) {
+    for (bytes, name) in signature.members().iter().zip(["pubkey", "key_id", "signature", "wrapping_pubkey"])
+    {
         assert_eq!(to_hex(bytes), fields[name].as_str().unwrap_or_default(), "{fields}");
     }
     match signature.nested() {
@@ -161,6 +162,9 @@ fn known_values_come_out() {
     };
     for number in 1..=3 {
         let name = format!("S{number}");
-        assert_eq!(to_hex(super::support::signer(&name).public().as_bytes()), known(&format!("{name} public")));
+        assert_eq!(
+            to_hex(super::support::signer(&name).public().as_bytes()),
+            known(&format!("{name} public"))
+        );
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tsrs_base_types::{LockPrivate, LockPublic, NodePublic};
 use tsrs_lab_vectors::json;
 
-use crate::{Authority, Aum, AumHash, MemoryStorage, Storage};
+use crate::{Aum, AumHash, Authority, MemoryStorage, Storage};
 
 /// The cases of a file below `tka/`, and how many there are.
 pub(super) fn cases(file: &str) -> Vec<Value> {
