@@ -4,5 +4,6 @@ mod bytes;
 mod chains;
 mod decoding;
 mod exchange;
+mod peers;
 mod signatures;
 mod support;

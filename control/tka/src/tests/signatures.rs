@@ -1,8 +1,6 @@
 //! Ed25519, node-key signatures and their making.
 
-use super::support::{
-    aum, bootstrap, cases, file_of, flag, hex, list, lock_public, node, signer, text, to_hex,
-};
+use super::support::{aum, bootstrap, cases, file_of, flag, hex, list, node, signer, text, to_hex};
 use crate::ed25519::{Entry, Rules, is_small_order, verify, verify_batch};
 use crate::{NodeKeySignature, SigKind};
 
@@ -76,7 +74,7 @@ fn node_keys_are_judged_as_by_the_reference() {
 }
 
 /// The property of the cases that are judged stricter than by the reference.
-fn uses_weak_wrapping_key(signature: &NodeKeySignature) -> bool {
+pub(super) fn uses_weak_wrapping_key(signature: &NodeKeySignature) -> bool {
     signature
         .layers()
         .filter(|layer| layer.kind() == SigKind::ROTATION)
@@ -135,5 +133,4 @@ fn known_signatures_come_out() {
     // The all-zero wrapping key that the official command writes is left out.
     let plain = NodeKeySignature::direct(first, Some(tsrs_base_types::LockPublic::default()), &s1).unwrap();
     assert_eq!(digest(&plain), known("unsigned direct, no wrapping key digest"));
-    let _ = lock_public;
 }
