@@ -90,7 +90,7 @@ enum Check {
     Untrusted {
         key_id: Vec<u8>,
     },
-    Verified(Verified),
+    Verified(Box<Verified>),
 }
 
 impl PeerFilter {
@@ -230,7 +230,7 @@ impl PeerFilter {
         for ((id, _, claim), verified) in good.into_iter().chain(bad).zip(verdicts) {
             let Some(peer) = self.peers.get_mut(&id) else { continue };
             peer.check = match verified {
-                true => Check::Verified(claim.into_verified()),
+                true => Check::Verified(Box::new(claim.into_verified())),
                 false => Check::Refused(Refusal::BadSignature),
             };
         }
@@ -311,7 +311,7 @@ impl Peer {
             && self.unsigned_peerapi_only == peer.unsigned_peerapi_only
     }
 
-    const fn verified(&self) -> Option<&Verified> {
+    fn verified(&self) -> Option<&Verified> {
         match &self.check {
             Check::Verified(verified) => Some(verified),
             Check::None | Check::Missing | Check::Refused(_) | Check::Untrusted { .. } => None,

@@ -4,6 +4,7 @@ mod bytes;
 mod chains;
 mod decoding;
 mod exchange;
+mod model;
 mod peers;
 mod signatures;
 mod support;

@@ -290,6 +290,6 @@ fn damaged_bytes_never_panic_and_stay_canonical() {
     for deep in [15, 16, 17, 100_000] {
         let bytes = [vec![0x81; deep], vec![0x01]].concat();
         assert!(Aum::decode(&bytes).is_err() && NodeKeySignature::decode(&bytes).is_err());
-        check(&[vec![0xa1, 0x05].repeat(deep), vec![0xf6]].concat());
+        check(&[[0xa1, 0x05].repeat(deep), vec![0xf6]].concat());
     }
 }
