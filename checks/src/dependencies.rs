@@ -12,6 +12,7 @@ use crate::Violation;
 const LISTED: &[(&str, &str)] = &[
     ("anyhow", "error context in programs"),
     ("arc-swap", "published tables that workers read without a lock"),
+    ("argon2", "disablement values of Tailnet Lock"),
     ("blake2", "hash of both Noise handshakes and of WireGuard's MACs"),
     ("bytes", "body type of hyper"),
     ("cargo_metadata", "checks only: the dependency graph"),
@@ -21,6 +22,7 @@ const LISTED: &[(&str, &str)] = &[
     ("crc32fast", "fingerprint of STUN messages"),
     ("crossbeam-queue", "bounded queues between threads"),
     ("crypto_box", "NaCl boxes of disco and DERP"),
+    ("curve25519-dalek", "both Ed25519 verdicts of Tailnet Lock, alone and in batches"),
     ("data-encoding", "hex, base32, base64"),
     ("futures-util", "streams and combinators over tokio"),
     ("hmac", "HKDF of Noise"),

@@ -43,6 +43,24 @@ impl LockPrivate {
         LockPublic::from_bytes(raw)
     }
 
+    /// From the 64 raw bytes, kept as they are; a pair that does not belong together cannot sign.
+    pub const fn from_bytes(raw: [u8; 64]) -> Self {
+        Self(raw)
+    }
+
+    /// Seed, then public key: for the text of a wrapped auth key only.
+    pub const fn expose_bytes(&self) -> &[u8; 64] {
+        &self.0
+    }
+
+    /// The Ed25519 signature of a message (RFC 8032 §5.1.6), or `None` if the public key is not that of the seed:
+    /// signing with another's public key would give the private key away.
+    pub fn sign(&self, message: &[u8]) -> Option<[u8; 64]> {
+        let (seed, public) = self.0.split_at(32);
+        let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public).ok()?;
+        pair.sign(message).as_ref().try_into().ok()
+    }
+
     /// The text form for the state file.
     pub fn expose_text(&self) -> Zeroizing<String> {
         let digits = Zeroizing::new(HEXLOWER.encode(&self.0));
