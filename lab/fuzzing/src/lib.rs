@@ -30,6 +30,7 @@ pub mod packet;
 pub mod path;
 pub mod peer;
 pub mod service;
+pub mod tka;
 pub mod wireguard;
 
 /// A body.
@@ -79,6 +80,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("path_datagram", path::datagram),
     ("path_machine", path::machine),
     ("service_packets", service::packets),
+    ("tka_updates", tka::updates),
+    ("tka_signatures", tka::signatures),
+    ("tka_texts", tka::texts),
     ("wireguard_handshake", wireguard::handshake),
     ("wireguard_session", wireguard::session),
 ];
