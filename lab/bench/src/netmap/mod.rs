@@ -92,7 +92,7 @@ pub(crate) fn run_one(arguments: &OneArguments) -> Result<()> {
 }
 
 fn write_frames(peers: u32, folder: &Path) -> Result<()> {
-    for (index, frame) in tailnet::first_frames(peers).enumerate() {
+    for (index, frame) in tailnet::first_frames(peers, tailnet::PEERS_PER_FRAME).enumerate() {
         fs::write(folder.join(format!("{index:03}.json")), frame?)?;
     }
     Ok(())

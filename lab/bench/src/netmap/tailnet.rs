@@ -189,10 +189,10 @@ impl PaperNode {
     }
 }
 
-/// The frames of a first netmap of `peer_count` peers: as few as the limit on a frame lets through.
-pub(super) fn first_frames(peer_count: u32) -> impl Iterator<Item = Result<Vec<u8>>> {
+/// The frames of a first netmap of `peer_count` peers, so many in each.
+pub(super) fn first_frames(peer_count: u32, per_frame: usize) -> impl Iterator<Item = Result<Vec<u8>>> {
     let numbers: Vec<u32> = (0..peer_count).collect();
-    let chunks: Vec<Vec<u32>> = numbers.chunks(PEERS_PER_FRAME).map(<[u32]>::to_vec).collect();
+    let chunks: Vec<Vec<u32>> = numbers.chunks(per_frame).map(<[u32]>::to_vec).collect();
     chunks.into_iter().enumerate().map(|(index, numbers)| {
         let peers: Vec<Value> = numbers.iter().map(|number| PaperNode::new(*number).to_json()).collect();
         let owners = numbers.iter().filter(|number| number.is_multiple_of(NODES_PER_USER));
@@ -289,8 +289,21 @@ mod tests {
 
     #[test]
     fn a_frame_stays_below_what_a_client_takes() {
-        let frame = first_frames(u32::try_from(PEERS_PER_FRAME).unwrap()).next().unwrap().unwrap();
-        assert!(frame.len() < 64 << 20, "{}", frame.len());
-        assert_eq!(first_frames(40_000).count(), 3);
+        let peers = u32::try_from(PEERS_PER_FRAME).unwrap();
+        let longest = PaperNode::new(peers * 10 - 8).to_json().to_string().len();
+        // Each brings a part of a user, and the first frame brings the rest of the netmap.
+        assert!((longest + 200) * PEERS_PER_FRAME + (1 << 20) < 64 << 20, "{longest}");
+    }
+
+    #[test]
+    fn peers_beyond_one_frame_come_in_further_ones() {
+        let sizes = |peers| first_frames(peers, 100).map(|frame| frame.unwrap()).collect::<Vec<_>>();
+        let frames = sizes(250);
+        let count = |frame: &[u8], member: &str| {
+            serde_json::from_slice::<Value>(frame).unwrap()[member].as_array().map_or(0, Vec::len)
+        };
+        let counts: Vec<_> =
+            frames.iter().map(|frame| (count(frame, "Peers"), count(frame, "PeersChanged"))).collect();
+        assert_eq!(counts, [(100, 0), (0, 100), (0, 50)]);
     }
 }

@@ -55,7 +55,7 @@ pub(super) const MEASURES: [Measure; 24] = [
     more("udp_flood", "UDP 64 B flood, received k pps", 1),
     more("derp_tcp1", "TCP 1 stream over DERP Gb/s", 2),
     less("derp_tcp1_cpu", "  CPU-s/GB", 2),
-    less("joined", "from up to first ping s", 2),
+    less("joined", "from up to first ping s", 3),
     less("switches", "idle context switches/s", 2),
     less("peak_rss", "peak RSS of the larger end MB", 1),
 ];
@@ -64,6 +64,8 @@ pub(super) const MEASURES: [Measure; 24] = [
 const STEADY_PPS: u32 = 20_000;
 /// Rate of the measure at a fixed rate, in bits a second.
 const STEADY_BITS: u64 = 200_000_000;
+/// After so long without traffic nothing is kept up for a peer any more: paths rest after 45 s (data-plane sheet §3).
+const REST: Duration = Duration::from_secs(60);
 /// Busy processors of others above which a measure is made again.
 pub(super) const FOREIGN_LIMIT: f64 = 0.15;
 
@@ -76,8 +78,8 @@ pub(super) struct Plan {
     pub(super) load: Duration,
     /// Of each probe of round trips.
     pub(super) probe: Duration,
-    /// Of being idle; zero leaves the measure out.
-    pub(super) idle: Duration,
+    /// Of being idle, after [`REST`]; `None` leaves the measure out.
+    pub(super) idle: Option<Duration>,
     /// How often a measure is made again at most when others were busy.
     pub(super) repeats: usize,
 }
@@ -111,9 +113,9 @@ pub(super) fn measure(tunnel: &Tunnel<'_>, plan: Plan, with_relay: bool) -> Resu
     run.full_round_trips()?;
     run.udp_steady()?;
     run.udp_flood()?;
-    if !plan.idle.is_zero() && with_relay {
-        // Sessions and paths come to rest first.
-        let switches = run.meter.switches_per_second(plan.idle)?;
+    if let Some(idle) = plan.idle.filter(|_| with_relay) {
+        std::thread::sleep(REST);
+        let switches = run.meter.switches_per_second(idle)?;
         run.set("switches", switches);
     }
     run.set("peak_rss", run.meter.peak_megabytes()?);

@@ -24,6 +24,9 @@ use contender::{Contender, Rig, found};
 use measures::{Plan, Sample, measure};
 use report::{Outcome, Results};
 
+/// How long context switches are counted.
+const IDLE: Duration = Duration::from_secs(120);
+
 /// What `tunnel` is told.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
@@ -57,15 +60,15 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    fn plan(&self) -> Plan {
-        let (warm_up, load, probe, idle) =
-            if self.quick { (300, 1_200, 1_000, 5_000) } else { (500, 2_500, 3_000, 30_000) };
+    fn plan(&self, repetition: usize) -> Plan {
         let millis = Duration::from_millis;
+        let (warm_up, load, probe) = if self.quick { (300, 1_200, 1_000) } else { (500, 2_500, 3_000) };
         Plan {
             warm_up: millis(warm_up),
             load: millis(load),
             probe: millis(probe),
-            idle: millis(idle),
+            // Takes three minutes and hardly varies.
+            idle: (!self.quick && repetition == 1).then_some(IDLE),
             repeats: self.repeats,
         }
     }
@@ -93,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         for index in shuffled(contenders.len()) {
             let contender = &contenders[index];
             progress(&format!("repetition {repetition} of {repetitions}: {}", contender.name()));
-            match run_once(contender, arguments) {
+            match run_once(contender, arguments.mtu, arguments.plan(repetition)) {
                 Ok(sample) => results.add(index, sample),
                 Err(error) => {
                     progress(&format!("{} failed: {error:#}", contender.name()));
@@ -112,10 +115,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn run_once(contender: &Contender, arguments: &Arguments) -> Result<Sample> {
+fn run_once(contender: &Contender, mtu: u16, plan: Plan) -> Result<Sample> {
     let rig = Rig::build(contender)?;
-    let tunnel = rig.start(contender, arguments.mtu)?;
-    measure(&tunnel, arguments.plan(), contender.is_agent())
+    let tunnel = rig.start(contender, mtu)?;
+    measure(&tunnel, plan, contender.is_agent())
 }
 
 /// Builds our programs with the profile that this one was built with, through the cargo that runs it.
