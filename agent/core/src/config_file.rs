@@ -110,7 +110,6 @@ impl ConfigFile {
         }
         take! {
             server_url => control_url,
-            enabled => want_running,
             operator_user => operator_user,
             hostname => hostname,
             accept_dns => corp_dns,
@@ -125,6 +124,9 @@ impl ConfigFile {
             run_web_client => run_web_client,
             shields_up => shields_up,
         }
+        // A file that says nothing about it means a tunnel that is up.
+        prefs.want_running = file.enabled.unwrap_or(true);
+        mask.want_running = true;
         if let Some(exit_node) = file.exit_node {
             prefs.exit_node_id = StableNodeId(exit_node);
             mask.exit_node_id = true;
@@ -232,6 +234,18 @@ mod tests {
         assert_eq!(file.edit.prefs.advertise_routes.as_ref().map(Vec::len), Some(1));
         assert_eq!(file.auth_key.as_ref().map(|key| key.expose().as_str()), Some("tskey-auth-secret"));
         assert!(!format!("{file:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_tunnel_is_up_unless_the_file_says_otherwise() {
+        for (text, up) in [
+            (r#"{"Version": "alpha0"}"#, true),
+            (r#"{"Version": "alpha0", "Enabled": true}"#, true),
+            (r#"{"Version": "alpha0", "Enabled": false}"#, false),
+        ] {
+            let edit = ConfigFile::parse(text).unwrap().edit;
+            assert_eq!((edit.mask.want_running, edit.prefs.want_running), (true, up), "{text}");
+        }
     }
 
     #[test]

@@ -247,6 +247,9 @@ impl Backend {
                 HostDone::Dns(number, result) if number == self.dns_asked => {
                     self.agent.handle_dns_done(result, now());
                 }
+                HostDone::Forwarding(problem) => {
+                    self.agent.note_problem(Problem::IpForwardingOff, problem.as_deref(), now());
+                }
                 // A newer wish is under way; its result counts.
                 HostDone::Router(..) | HostDone::Dns(..) => {}
             },

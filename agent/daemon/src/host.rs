@@ -25,6 +25,8 @@ enum Job {
 pub(crate) enum HostDone {
     Router(u64, Result<(), String>),
     Dns(u64, Result<(), String>),
+    /// Why the advertised subnets are not reached; `None` if they are, or none is advertised.
+    Forwarding(Option<String>),
 }
 
 /// A handle on the thread, which ends with [`Host::close`].
@@ -151,12 +153,18 @@ struct Worker {
 }
 
 impl Worker {
+    fn forwarding_problem(&self) -> Option<String> {
+        self.router.check_forwarding().err().map(|error| error.to_string())
+    }
+
     /// Does one job; `true` after the last.
     fn run(&mut self, job: Job) -> bool {
         let text = |result: tsrs_platform_api::Result<()>| result.map_err(|error| error.to_string());
         match job {
             Job::Router(number, config) => {
-                (self.tell)(HostDone::Router(number, text(self.router.apply(&config))))
+                (self.tell)(HostDone::Router(number, text(self.router.apply(&config))));
+                let problem = (!config.advertised.is_empty()).then(|| self.forwarding_problem()).flatten();
+                (self.tell)(HostDone::Forwarding(problem));
             }
             Job::Dns(number, config) => (self.tell)(HostDone::Dns(number, text(self.dns.apply(&config)))),
             Job::FlushDns => {
@@ -166,9 +174,7 @@ impl Worker {
             }
             // The caller may have left.
             Job::DnsStatus(reply) => drop(reply.send(self.dns.status())),
-            Job::Forwarding(reply) => {
-                drop(reply.send(self.router.check_forwarding().err().map(|error| error.to_string())));
-            }
+            Job::Forwarding(reply) => drop(reply.send(self.forwarding_problem())),
             Job::Close(reply) => {
                 for result in [self.dns.close(), self.router.close()] {
                     if let Err(error) = result {

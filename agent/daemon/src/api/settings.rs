@@ -2,10 +2,11 @@
 
 use http::StatusCode;
 use tsrs_agent_core::agent::CommandError;
+use tsrs_agent_core::health::Problem;
 use tsrs_agent_core::status;
 use tsrs_agent_localapi::json::from_client;
 use tsrs_agent_localapi::requests::CheckPrefsAnswer;
-use tsrs_agent_localapi::{MaskedPrefs, Prefs, StartOptions};
+use tsrs_agent_localapi::{BackendState, MaskedPrefs, Prefs, StartOptions};
 
 use super::request::Asked;
 use super::{Answer, Api};
@@ -14,8 +15,24 @@ use crate::backend::Ended;
 impl Api {
     pub(super) async fn status(&self, asked: &Asked) -> Answer {
         let with_peers = asked.param("peers") != "false";
+        self.look_at_forwarding().await;
         let live = self.tunnel.live().await;
         Answer::json(&status::status(&self.backend.snapshot(), &live, with_peers))
+    }
+
+    /// The system tells nobody when forwarding is switched, so it is looked at when somebody wants to know.
+    async fn look_at_forwarding(&self) {
+        let snapshot = self.backend.snapshot();
+        if snapshot.advertised_route_count == 0 || snapshot.state != BackendState::Running {
+            return;
+        }
+        let problem = self.host.forwarding_problem().await;
+        let noted = self.backend.call(move |backend, now| {
+            backend.agent.note_problem(Problem::IpForwardingOff, problem.as_deref(), now);
+        });
+        if noted.await.is_err() {
+            tracing::debug!("the daemon ends; forwarding is no longer of interest");
+        }
     }
 
     pub(super) async fn edit_prefs(&self, asked: Asked) -> Answer {

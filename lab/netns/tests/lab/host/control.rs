@@ -115,12 +115,13 @@ fn nodes_with_tags_with_short_lives_and_deleted_ones() {
     b.wait_status("c is no peer", SOON, without).unwrap();
     wait_silent(net.host("b"), to_c);
 
-    // Deleted at control: the node is told to log in, lets nobody in, and says so.
+    // Deleted at control: peers forget it at once, and the node learns it with its next call.
     let to_a = a.ipv4().unwrap();
     net.host("b").wait_ping(to_a, SOON).unwrap();
     control.delete(control.node("a").unwrap().id).unwrap();
-    wait_state(&a, "NeedsLogin");
     wait_silent(net.host("b"), to_a);
+    control.cut_connections();
+    wait_state(&a, "NeedsLogin");
     assert!(!shell(net.host("a"), "ip -4 addr").contains(&to_a.to_string()));
     a.cli(&["up", &format!("--login-server={}", control.url()), &format!("--auth-key={tagged}")]).unwrap();
     net.host("b").wait_ping(a.ipv4().unwrap(), SOON).unwrap();

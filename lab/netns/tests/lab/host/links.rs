@@ -30,7 +30,7 @@ fn traffic_goes_on_when_the_uplink_changes() {
     both("at first");
 
     // Another address of the same link, as after a new lease.
-    shell(host, "ip addr add 192.168.1.20/24 dev eth0 && ip addr del 192.168.1.10/24 dev eth0");
+    shell(host, "ip addr del 192.168.1.10/24 dev eth0 && ip addr add 192.168.1.20/24 dev eth0");
     shell(host, "ip route replace default via 192.168.1.1");
     both("with another address");
 

@@ -122,7 +122,7 @@ fn resolved(host: &Host, program: &std::path::Path) -> [Process; 2] {
         <busconfig><type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth>
         <policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*" eavesdrop="true"/>
         <allow eavesdrop="true"/></policy></busconfig>"#;
-    shell(host, "mkdir -p /run/dbus /run/systemd/resolve /etc/systemd && chmod 777 /run/systemd/resolve");
+    shell(host, "mkdir -p /run/dbus /run/systemd /etc/systemd");
     host.write("/run/bus.conf", BUS).unwrap();
     host.write(
         "/etc/systemd/resolved.conf",
