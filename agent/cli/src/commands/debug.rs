@@ -3,9 +3,10 @@
 use http::Method;
 use serde_json::Value;
 use tsrs_agent_localapi::WatchMask;
+use tsrs_agent_localapi::requests::Reloaded;
 
 use crate::client::Client;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::output;
 
 /// Arguments of `debug`.
@@ -38,6 +39,8 @@ enum Sub {
     Restun,
     /// Bind the UDP socket again.
     Rebind,
+    /// Read the daemon's configuration file again.
+    ReloadConfig,
 }
 
 pub(crate) async fn run(args: Args, client: &Client) -> Result {
@@ -54,12 +57,26 @@ pub(crate) async fn run(args: Args, client: &Client) -> Result {
         }
         Sub::Restun => action("restun", client).await,
         Sub::Rebind => action("rebind", client).await,
+        Sub::ReloadConfig => reload_config(client).await,
         Sub::WatchIpn { initial, count } => watch(initial, count, client).await,
     }
 }
 
 async fn action(name: &str, client: &Client) -> Result {
     client.send(Method::POST, &format!("debug?action={name}"), Vec::new()).await?;
+    Ok(())
+}
+
+async fn reload_config(client: &Client) -> Result {
+    let answer = client.send(Method::POST, "reload-config", Vec::new()).await?;
+    let answer: Reloaded = serde_json::from_slice(&answer)?;
+    match (answer.reloaded, answer.err.as_str()) {
+        (true, _) => output::line("config reloaded"),
+        (false, "") => {
+            return Err(CliError::new("config mode not in use").hint("Start the daemon with --config FILE."));
+        }
+        (false, error) => return Err(CliError::new(error)),
+    }
     Ok(())
 }
 

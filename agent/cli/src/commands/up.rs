@@ -1,6 +1,7 @@
 //! `up`: log in if needed and set all settings at once (client sheet §1.1, §2.5, §2.9).
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::Duration;
 
 use http::Method;
@@ -162,6 +163,11 @@ pub(crate) async fn run(args: Args, client: &Client) -> Result {
         ssh_risk::ask(&status, &args.accept_risk, "logging in again")?;
     }
     let plan = plan(&args, &current, &status)?;
+    if let Plan::Start(_) = plan
+        && let Some(offer) = takeover_offer(&status, &args.login, client.socket(), Path::new(OFFICIAL_STATE))
+    {
+        output::note(offer);
+    }
     warn_about_forwarding(&args, client).await;
     carry_out(plan, &args.login, args.force_reauth, args.json, &status, client).await
 }
@@ -219,6 +225,23 @@ fn refuse_forgotten(args: &Args, current: &Prefs, wanted: &Prefs) -> Result {
     Err(CliError::new("changing settings via 'tsrs-agent up' requires mentioning all non-default flags").hint(format!(
         "To proceed, either add --reset, change single settings with `tsrs-agent set`, or mention all of them:\n\n\t{command}\n"
     )))
+}
+
+/// Where tailscaled keeps its login.
+const OFFICIAL_STATE: &str = "/var/lib/tailscale/tailscaled.state";
+
+/// Who moves here from tailscaled need not log in: said to those who are about to, without a key of their own. The
+/// daemon takes over at its start, because then nothing of its own can be lost by it.
+fn takeover_offer(status: &Status, login: &LoginFlags, socket: &Path, official: &Path) -> Option<String> {
+    let applies =
+        !status.have_node_key && login.auth_key.is_none() && socket == Path::new(crate::DEFAULT_SOCKET);
+    (applies && official.exists()).then(|| {
+        let official = official.display();
+        format!(
+            "tailscaled has a login on this host. To take it over instead of logging in anew, stop tailscaled and this \
+             daemon,\nremove /var/lib/tsrs-agent/tsrs-agent.state, and start `tsrs-agent daemon --import {official}` once."
+        )
+    })
 }
 
 async fn warn_about_forwarding(args: &Args, client: &Client) {
@@ -449,6 +472,27 @@ mod tests {
         let Plan::Edit(edit) = plan(&args, &running, &status).unwrap() else { panic!() };
         let wanted = Prefs { run_ssh: true, ..running.clone() };
         assert_eq!(edit.mask, MaskedPrefs::between(&running, &wanted).mask);
+    }
+
+    #[test]
+    fn a_login_of_tailscaled_is_offered_only_to_those_who_have_none() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let default = Path::new(crate::DEFAULT_SOCKET);
+        let (login, keyed) = (
+            LoginFlags::default(),
+            LoginFlags { auth_key: Some(Redacted::new("tskey-auth-x".into())), ..LoginFlags::default() },
+        );
+        let (fresh, (_, known)) = (Status::default(), logged_in());
+        let offer = takeover_offer(&fresh, &login, default, here).unwrap();
+        assert!(offer.contains("--import"), "{offer}");
+        for (status, login, socket, official) in [
+            (&known, &login, default, here),
+            (&fresh, &keyed, default, here),
+            (&fresh, &login, Path::new("/run/tsrs-agent-1/tailscaled.sock"), here),
+            (&fresh, &login, default, Path::new("/nowhere/tailscaled.state")),
+        ] {
+            assert_eq!(takeover_offer(status, login, socket, official), None);
+        }
     }
 
     #[test]

@@ -92,8 +92,8 @@ fn nodes_with_tags_with_short_lives_and_deleted_ones() {
     let b = joined(&net, "b", &control.url(), &control.create_key(KeySpec::reusable()));
 
     // Tags come with the key, and show to the node itself and to its peers.
-    let tagged = control.create_key(KeySpec::reusable().tagged(&["tag:web"]));
-    let a = joined(&net, "a", &control.url(), &tagged);
+    let tagged = || control.create_key(KeySpec::single_use().tagged(&["tag:web"]));
+    let a = joined(&net, "a", &control.url(), &tagged());
     let tags = |status: &Value| (status["Self"]["Tags"][0] == "tag:web").then_some(());
     a.wait_status("its own tags", SOON, tags).unwrap();
     b.wait_status("tags of a peer", SOON, |status| {
@@ -115,7 +115,8 @@ fn nodes_with_tags_with_short_lives_and_deleted_ones() {
     b.wait_status("c is no peer", SOON, without).unwrap();
     wait_silent(net.host("b"), to_c);
 
-    // Deleted at control: peers forget it at once, and the node learns it with its next call.
+    // Deleted at control: peers forget it at once, and the node learns it with its next call. (A key that
+    // is good for more nodes would let it in again.)
     let to_a = a.ipv4().unwrap();
     net.host("b").wait_ping(to_a, SOON).unwrap();
     control.delete(control.node("a").unwrap().id).unwrap();
@@ -123,7 +124,8 @@ fn nodes_with_tags_with_short_lives_and_deleted_ones() {
     control.cut_connections();
     wait_state(&a, "NeedsLogin");
     assert!(!shell(net.host("a"), "ip -4 addr").contains(&to_a.to_string()));
-    a.cli(&["up", &format!("--login-server={}", control.url()), &format!("--auth-key={tagged}")]).unwrap();
+    a.cli(&["up", &format!("--login-server={}", control.url()), &format!("--auth-key={}", tagged())])
+        .unwrap();
     net.host("b").wait_ping(a.ipv4().unwrap(), SOON).unwrap();
     assert_names(&a.cli(&["status"]).unwrap(), &["b"]);
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use tsrs_lab_control::{KeySpec, LabConfig};
 use tsrs_lab_netns::{Host, Nat, Topology, tools, wait};
 
-use super::{answers, assert_names, joined, refused, shell, wait_shell, wait_silent};
+use super::{IN_VAIN, answers, assert_names, joined, refused, shell, wait_shell, wait_silent};
 use crate::{SOON, TAILSCALE, options, turn_with_agent};
 
 const ICMP: u8 = 1;
@@ -122,9 +122,12 @@ fn a_subnet_is_reached_through_its_router_and_nothing_else_is() {
     wait::until("the printer sees the peer", SOON, plain).unwrap();
     printer.wait_ping(address_a, SOON).unwrap();
     host_a.tcp_transfer(server.address(), 1 << 20, SOON).unwrap();
-    // Stateful: only answers come back in.
+    // Stateful: only answers come back in. (Echoes of one process are one flow, so they cannot tell.)
+    let back = host_a.tcp_server((address_a, 7100).into()).unwrap();
+    assert!(printer.tcp_connects(back.address(), SOON));
     b.cli(&["set", "--stateful-filtering"]).unwrap();
-    wait_silent(printer, address_a);
+    let shut = || (!printer.tcp_connects(back.address(), IN_VAIN)).then_some(());
+    wait::until("no new flow from the subnet", SOON, shut).unwrap();
     host_a.wait_ping(printer.address(), SOON).unwrap();
     b.cli(&["set", "--stateful-filtering=false", "--snat-subnet-routes"]).unwrap();
     let translated = || (sources(host_a, printer)[0] == host_b.address()).then_some(());
