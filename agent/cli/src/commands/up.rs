@@ -335,10 +335,13 @@ async fn wait_until_running(
     // A forced login keeps running under the old key; it is done when the node has another one.
     let mut key_changed = old_key.is_none();
     let mut running = false;
+    // The daemon answers `start` with its prefs; what failed before that belongs to an earlier attempt.
+    let mut started = server.is_none();
     progress.say("Connecting …");
     loop {
         let message = bus.next().await?;
-        if let Some(error) = message.err_message {
+        started |= message.prefs.is_some();
+        if let Some(error) = message.err_message.filter(|_| started) {
             let error = CliError::new(error);
             return Err(match server {
                 Some(server) if !server.is_empty() => {

@@ -128,7 +128,7 @@ fn a_subnet_is_reached_through_its_router_and_nothing_else_is() {
     b.cli(&["set", "--stateful-filtering"]).unwrap();
     let shut = || (!printer.tcp_connects(back.address(), IN_VAIN)).then_some(());
     wait::until("no new flow from the subnet", SOON, shut).unwrap();
-    host_a.wait_ping(printer.address(), SOON).unwrap();
+    host_a.tcp_transfer(server.address(), 1 << 20, SOON).unwrap();
     b.cli(&["set", "--stateful-filtering=false", "--snat-subnet-routes"]).unwrap();
     let translated = || (sources(host_a, printer)[0] == host_b.address()).then_some(());
     wait::until("the printer sees its neighbour", SOON, translated).unwrap();
