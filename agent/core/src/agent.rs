@@ -334,6 +334,8 @@ impl<R: CryptoRngCore> Agent<R> {
         let expiry = expiry.map(|expiry| expiry.to_string());
         let accepts = profile.prefs.route_all;
         let offered = !accepts && self.tunnel.routes_offered();
+        let not_advertised = crate::prefs::routes_without_effect(&profile.prefs, &self.link.on_link());
+        let not_advertised = joined(&not_advertised);
         let lock = self.netmap.as_ref().is_some_and(|netmap| netmap.lock_head().is_some());
         let login_error = self.login.error.clone();
         for (problem, detail) in [
@@ -342,6 +344,7 @@ impl<R: CryptoRngCore> Agent<R> {
             (Problem::LoginState, login_error.as_deref()),
             (Problem::KeyExpiresSoon, expiry.as_deref()),
             (Problem::RoutesNotAccepted, offered.then_some("")),
+            (Problem::RoutesNotAdvertised, not_advertised.as_deref()),
             (Problem::TailnetLock, lock.then_some("")),
         ] {
             self.health.note(problem, detail, now.mono, now.wall);
@@ -403,6 +406,12 @@ impl<R: CryptoRngCore> Agent<R> {
             locked: self.locked,
         })
     }
+}
+
+/// Reasons as one sentence; `None` if there is none.
+fn joined<T: ToString>(reasons: &[T]) -> Option<String> {
+    let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::fmt;
 use ipnet::{IpNet, Ipv4Net};
 use tsrs_agent_localapi::prefs::{AutoUpdatePrefs, NetfilterMode};
 use tsrs_agent_localapi::{MaskedPrefs, Prefs};
+use tsrs_platform_api::Refusal;
 
 pub use unsupported::{Removed, remove_unsupported};
 
@@ -221,6 +222,12 @@ pub fn effective_routes(prefs: &Prefs, on_link: &[Ipv4Net]) -> Vec<Ipv4Net> {
         .flatten()
         .filter_map(|route: &IpNet| tsrs_platform_api::advertisable(*route, on_link).ok())
         .collect()
+}
+
+/// Why the rest of them is not in effect: a subnet that was on a link when it was set may have gone.
+pub fn routes_without_effect(prefs: &Prefs, on_link: &[Ipv4Net]) -> Vec<Refusal> {
+    let refused = |route: &IpNet| tsrs_platform_api::advertisable(*route, on_link).err();
+    prefs.advertise_routes.iter().flatten().filter_map(refused).collect()
 }
 
 #[cfg(test)]

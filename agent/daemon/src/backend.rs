@@ -94,7 +94,8 @@ pub(crate) struct Backend {
     save_again: Option<Instant>,
     /// Who waits for the log-out that is about to begin.
     logout_reply: Option<oneshot::Sender<Result<(), String>>>,
-    ended: bool,
+    /// The end has come, orderly or because the tunnel failed.
+    ended: Option<Result<(), String>>,
 }
 
 struct RunningControl {
@@ -195,13 +196,13 @@ impl Backend {
             save_error: None,
             save_again: None,
             logout_reply: None,
-            ended: false,
+            ended: None,
         };
         (backend, receiver, handle)
     }
 
     /// Begins with what the last run left, then serves until it is told to end.
-    pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+    pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) -> Result<(), String> {
         if let Some(status) = self.host.dns_status().await {
             self.note_dns_status(&status);
         }
@@ -209,18 +210,22 @@ impl Backend {
         let cached = self.read_netmap(&id).await;
         self.agent.begin(cached, now());
         self.drain().await;
-        while !self.ended {
+        let ended = loop {
+            if let Some(ended) = self.ended.take() {
+                break ended;
+            }
             let wake = [self.agent.poll_timeout(now()), self.save_again].into_iter().flatten().min();
             tokio::select! {
                 input = inputs.recv() => match input {
                     Some(input) => self.handle(input).await,
-                    None => break,
+                    None => break Ok(()),
                 },
                 () = sleep_until(wake) => self.handle_timeout().await,
             }
             self.drain().await;
-        }
+        };
         self.close().await;
+        ended
     }
 
     async fn handle_timeout(&mut self) {
@@ -241,8 +246,8 @@ impl Backend {
             }
             Input::Tunnel(event) => self.handle_tunnel(event),
             Input::Host(done) => match done {
-                HostDone::Router(number, result) if number == self.router_asked => {
-                    self.agent.handle_router_done(result, now());
+                HostDone::Router(number, result, warnings) if number == self.router_asked => {
+                    self.agent.handle_router_done(result, &warnings, now());
                 }
                 HostDone::Dns(number, result) if number == self.dns_asked => {
                     self.agent.handle_dns_done(result, now());
@@ -261,7 +266,7 @@ impl Backend {
                 // The caller may have left.
                 let _ = reply.send(result);
             }
-            Input::Shutdown => self.ended = true,
+            Input::Shutdown => self.ended = self.ended.take().or(Some(Ok(()))),
         }
     }
 
@@ -278,6 +283,10 @@ impl Backend {
             }
             TunnelEvent::RelayProblem(problem) => {
                 self.agent.note_problem(Problem::DerpRegionError, problem.as_deref(), now());
+            }
+            TunnelEvent::Failed(reason) => {
+                tracing::error!(reason, "the tunnel failed");
+                self.ended = Some(Err(reason));
             }
         }
     }
@@ -312,7 +321,8 @@ impl Backend {
     fn handle_router_event(&mut self, event: RouterEvent) {
         match event {
             RouterEvent::Repaired { what } => {
-                tracing::warn!(what, "another program removed what this agent set; it was put back")
+                tracing::warn!(what, "another program removed what this agent set; it was put back");
+                self.agent.note_problem(Problem::RouterContested, None, now());
             }
             RouterEvent::Contested { what } => {
                 self.agent.note_problem(Problem::RouterContested, Some(what), now());
@@ -336,7 +346,8 @@ impl Backend {
                 });
             }
             DnsEvent::Repaired => {
-                tracing::warn!("another program overwrote the DNS settings; they were put back")
+                tracing::warn!("another program overwrote the DNS settings; they were put back");
+                self.agent.note_problem(Problem::ResolvConfOverwritten, None, now());
             }
             DnsEvent::Contested => {
                 self.agent.note_problem(Problem::ResolvConfOverwritten, Some(""), now());

@@ -23,7 +23,8 @@ enum Job {
 /// What it tells; the number is that of the job.
 #[derive(Debug)]
 pub(crate) enum HostDone {
-    Router(u64, Result<(), String>),
+    /// With what works less well than asked.
+    Router(u64, Result<(), String>, Vec<String>),
     Dns(u64, Result<(), String>),
     /// Why the advertised subnets are not reached; `None` if they are, or none is advertised.
     Forwarding(Option<String>),
@@ -162,7 +163,8 @@ impl Worker {
         let text = |result: tsrs_platform_api::Result<()>| result.map_err(|error| error.to_string());
         match job {
             Job::Router(number, config) => {
-                (self.tell)(HostDone::Router(number, text(self.router.apply(&config))));
+                let result = text(self.router.apply(&config));
+                (self.tell)(HostDone::Router(number, result, self.router.warnings()));
                 let problem = (!config.advertised.is_empty()).then(|| self.forwarding_problem()).flatten();
                 (self.tell)(HostDone::Forwarding(problem));
             }

@@ -262,9 +262,15 @@ impl Signals {
     }
 }
 
+/// A service manager starts a daemon again that ended with a failure.
+fn result(ended: Result<Result<(), String>, tokio::task::JoinError>) -> anyhow::Result<()> {
+    let ended = ended.context("the backend failed")?;
+    ended.map_err(|reason| anyhow::anyhow!("the tunnel failed: {reason}; start the daemon again"))
+}
+
 async fn wait_for_end(
     handle: &BackendHandle,
-    mut running: tokio::task::JoinHandle<()>,
+    mut running: tokio::task::JoinHandle<Result<(), String>>,
     Signals { mut terminate, mut interrupt, mut hang_up }: Signals,
 ) -> anyhow::Result<()> {
     loop {
@@ -272,13 +278,13 @@ async fn wait_for_end(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => tracing::info!("SIGHUP is ignored; use reload-config"),
-            ended = &mut running => return ended.context("the backend failed"),
+            ended = &mut running => return result(ended),
         }
     }
     // It may have ended by itself in this moment.
     let _ = handle.send(Input::Shutdown).await;
     match tokio::time::timeout(CLOSE_LIMIT, running).await {
-        Ok(ended) => ended.context("the backend failed"),
+        Ok(ended) => result(ended),
         Err(_) => {
             bail!("the orderly end took too long; the next start, or `tsrs-agent cleanup`, undoes the rest")
         }

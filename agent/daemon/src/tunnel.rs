@@ -91,4 +91,6 @@ pub(crate) enum TunnelEvent {
     NetInfo(NetInfo),
     /// A relay has a problem with us; `None` = it is over.
     RelayProblem(Option<String>),
+    /// Nothing is carried any more, and nothing will be: the TUN is gone, or a worker ended.
+    Failed(String),
 }

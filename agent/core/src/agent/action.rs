@@ -106,6 +106,8 @@ pub enum TunnelAction {
     DerpMap(Arc<DerpMap>),
     /// The tunnel is wanted (`true`), or everything may rest.
     Up(bool),
+    /// Whether control can be reached: without it peers cannot learn of a new home relay, so there must be none.
+    ControlReachable(bool),
 }
 
 /// Something for watchers of the bus.

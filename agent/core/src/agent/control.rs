@@ -37,9 +37,7 @@ impl<R: CryptoRngCore> Agent<R> {
             ControlEvent::Netmap { netmap, changes } => self.note_netmap(netmap, &changes, now),
             ControlEvent::Online => {
                 self.control_online = true;
-                for problem in [Problem::MapResponseTimeout, Problem::TlsConnectionFailed] {
-                    self.health.clear(problem);
-                }
+                self.health.clear(Problem::TlsConnectionFailed);
             }
             ControlEvent::Offline => self.control_online = false,
             ControlEvent::KeyExpired => {}

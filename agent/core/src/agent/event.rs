@@ -82,6 +82,4 @@ pub enum EngineEvent {
     HomeDerp(Option<RegionId>),
     /// Whether the home region is connected.
     HomeConnected(bool),
-    /// The engine cannot receive any more.
-    Failed(String),
 }

@@ -28,6 +28,8 @@ struct Bench {
     saved: usize,
     control: Vec<String>,
     fail_router: bool,
+    router_warnings: Vec<String>,
+    control_reachable: Option<bool>,
 }
 
 impl Bench {
@@ -52,6 +54,8 @@ impl Bench {
             saved: 0,
             control: Vec::new(),
             fail_router: false,
+            router_warnings: Vec::new(),
+            control_reachable: None,
         };
         bench.agent.handle_link(Arc::new(links()), bench.now);
         bench.agent.begin(None, bench.now);
@@ -74,7 +78,7 @@ impl Bench {
                     if result.is_ok() {
                         self.router = config;
                     }
-                    self.agent.handle_router_done(result, self.now);
+                    self.agent.handle_router_done(result, &self.router_warnings, self.now);
                 }
                 Action::Dns(config) => {
                     self.dns = config;
@@ -94,6 +98,9 @@ impl Bench {
                     }
                 }
                 Action::Tunnel(TunnelAction::Up(false)) => self.peers.clear(),
+                Action::Tunnel(TunnelAction::ControlReachable(reachable)) => {
+                    self.control_reachable = Some(reachable);
+                }
                 Action::Control(action) => self.control.push(control_word(&action)),
                 Action::LoadCachedNetmap(id) => self.agent.handle_cached(&id, None, self.now),
                 Action::Tunnel(_)
@@ -472,6 +479,39 @@ fn advertised_routes_reach_host_and_control() {
     bench.agent.handle_link(Arc::new(empty), bench.now);
     bench.drain();
     assert_eq!(bench.router.advertised.len(), 1);
+    let texts = bench.agent.snapshot(bench.now).health_texts;
+    assert!(texts.iter().any(|text| text.contains("192.0.2.0/24") && !text.contains("10.9")), "{texts:?}");
+    bench.agent.handle_link(Arc::new(links()), bench.now);
+    bench.drain();
+    assert_eq!(bench.router.advertised.len(), 2);
+    assert!(bench.agent.snapshot(bench.now).health_texts.is_empty());
+}
+
+#[test]
+fn a_foreign_firewall_is_shown_while_the_tunnel_is_up() {
+    let (mut bench, _) = Bench::running();
+    bench.router_warnings = vec!["a chain drops".to_owned(), "another too".to_owned()];
+    bench.edit(json!({"AdvertiseRoutes": ["10.9.0.0/24"], "AdvertiseRoutesSet": true})).unwrap();
+    let texts = bench.agent.snapshot(bench.now).health_texts;
+    assert_eq!(texts, ["a chain drops; another too"]);
+    bench.router_warnings.clear();
+    bench.edit(json!({"WantRunning": false, "WantRunningSet": true})).unwrap();
+    assert_eq!(bench.agent.snapshot(bench.now).health_texts, ["Tailscale is stopped."]);
+}
+
+#[test]
+fn the_engine_hears_whether_control_can_be_reached() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.control_reachable, Some(false));
+    let key = NodePrivate::generate(&mut OsRng);
+    bench.start("tskey-auth-x");
+    bench.logged_in(&key);
+    bench.frame(first_frame(key.public(), &[2]));
+    for (event, reachable) in [(ControlEvent::Online, true), (ControlEvent::Offline, false)] {
+        bench.agent.handle_control(event, bench.now);
+        bench.drain();
+        assert_eq!(bench.control_reachable, Some(reachable));
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tsrs_platform_api::{DnsConfig, NetfilterMode, RouterConfig, SERVICE_ADDRESS}
 use tsrs_tunnel_dataplane::{Change as PeerStep, PeerConfig, Policy, TunnelConfig};
 use tsrs_tunnel_dns::Config as ResolverConfig;
 
-use super::{APPLY_RETRY, Action, Agent, EngineEvent, Now, TunnelAction};
+use super::{APPLY_RETRY, Action, Agent, EngineEvent, Now, TunnelAction, joined};
 use crate::health::Problem;
 use crate::wanted::{
     CGNAT, DnsWanted, FilterWanted, HostChange, HostTable, PeerRules, RouteTable, host_entry, own_addresses,
@@ -57,6 +57,8 @@ pub(super) struct Tunnel {
     dns_failed: bool,
     resolver: ResolverConfig,
     udp_port: Option<u16>,
+    /// What the engine was told last of control.
+    control_told: Option<bool>,
     live_derp_count: usize,
     live_peer_count: usize,
     pub(super) retry_at: Option<Instant>,
@@ -204,7 +206,6 @@ impl<R: CryptoRngCore> Agent<R> {
                 let text = format!("{wanted} is taken by another program; {port} is used instead");
                 let taken = wanted != 0 && wanted != port;
                 self.health.note(Problem::UdpPortTaken, taken.then_some(text.as_str()), now.mono, now.wall);
-                self.health.clear(Problem::NoUdp4Bind);
             }
             EngineEvent::Contact { live_derp_count, live_peer_count } => {
                 self.tunnel.live_derp_count = live_derp_count;
@@ -218,16 +219,15 @@ impl<R: CryptoRngCore> Agent<R> {
                 let lost = self.tunnel.live && !connected;
                 self.health.note(Problem::NoDerpConnection, lost.then_some(""), now.mono, now.wall);
             }
-            EngineEvent::Failed(text) => {
-                self.health.set(Problem::ReceiveFailed, &text, now.mono, now.wall);
-            }
         }
         self.settle(now);
     }
 
-    /// The host's network matches, or why it does not.
-    pub fn handle_router_done(&mut self, result: Result<(), String>, now: Now) {
+    /// The host's network matches, or why it does not; `warnings` are sentences about what works less well than asked.
+    pub fn handle_router_done(&mut self, result: Result<(), String>, warnings: &[String], now: Now) {
         self.tunnel.router_ok = result.is_ok();
+        let warnings = joined(warnings);
+        self.health.note(Problem::ForeignFirewall, warnings.as_deref(), now.mono, now.wall);
         self.note_applied(Problem::RouterFailed, result, now);
     }
 
@@ -251,6 +251,10 @@ impl<R: CryptoRngCore> Agent<R> {
             (false, true) => self.bring_up(now),
             (true, false) => self.take_down(),
             (true, true) | (false, false) => {}
+        }
+        if self.tunnel.control_told != Some(self.control_online) {
+            self.tunnel.control_told = Some(self.control_online);
+            self.actions.push_back(Action::Tunnel(TunnelAction::ControlReachable(self.control_online)));
         }
         self.retry(now);
         self.settle_filter(now);
@@ -328,9 +332,15 @@ impl<R: CryptoRngCore> Agent<R> {
         }
         self.send_names(names);
         self.actions.push_back(Action::Resolver(ResolverConfig::default()));
-        for problem in
-            [Problem::NoDerpHome, Problem::NoDerpConnection, Problem::RouterFailed, Problem::DnsSetFailed]
-        {
+        for problem in [
+            Problem::NoDerpHome,
+            Problem::NoDerpConnection,
+            Problem::RouterFailed,
+            Problem::DnsSetFailed,
+            Problem::ForeignFirewall,
+            Problem::RouterContested,
+            Problem::ResolvConfOverwritten,
+        ] {
             self.health.clear(problem);
         }
     }

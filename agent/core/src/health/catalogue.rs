@@ -19,28 +19,20 @@ pub enum Problem {
     CachedNetmap,
     /// No map stream.
     NotInMapPoll,
-    /// The control server sent nothing for too long.
-    MapResponseTimeout,
     /// A TLS connection was refused.
     TlsConnectionFailed,
     /// No home DERP region.
     NoDerpHome,
     /// The home region is not connected.
     NoDerpConnection,
-    /// The home region is silent.
-    DerpTimedOut,
     /// A region reports a problem.
     DerpRegionError,
-    /// No UDP socket.
-    NoUdp4Bind,
     /// The wanted UDP port was taken.
     UdpPortTaken,
-    /// A worker that receives packets ended.
-    ReceiveFailed,
-    /// The tunnel device could not be made.
-    TunFailed,
     /// Addresses, routes, rules or the firewall could not be set.
     RouterFailed,
+    /// The firewall of another program may drop what the tunnel carries.
+    ForeignFirewall,
     /// Another program keeps removing what we set.
     RouterContested,
     /// The host does not forward packets.
@@ -51,8 +43,6 @@ pub enum Problem {
     RoutesNotAccepted,
     /// The host's DNS settings could not be set.
     DnsSetFailed,
-    /// The host's DNS settings could not be read.
-    DnsReadFailed,
     /// Another program keeps overwriting the DNS settings.
     ResolvConfOverwritten,
     /// State could not be written.
@@ -155,7 +145,7 @@ pub(super) fn entry(problem: Problem) -> Entry {
         Problem::KeyExpiresSoon => medium(
             "key-expires-soon",
             "Node key expires soon",
-            "The key of this node expires at {}. Log in again before that with: tailscale up --force-reauth; the \
+            "The key of this node expires at {}. Log in again before that with: tsrs-agent up --force-reauth; the \
              tunnel stays up meanwhile.",
         ),
         Problem::CachedNetmap => low(
@@ -171,12 +161,6 @@ pub(super) fn entry(problem: Problem) -> Entry {
             "There is no connection to the control server, so changes of the tailnet are not seen. {}",
         )
         .after(480)
-        .unless(OFFLINE),
-        Problem::MapResponseTimeout => medium(
-            "mapresponse-timeout",
-            "No answer from the control server",
-            "The control server has sent nothing for {}. The connection is being made again.",
-        )
         .unless(OFFLINE),
         Problem::TlsConnectionFailed => medium(
             "tls-connection-failed",
@@ -195,28 +179,20 @@ pub(super) fn entry(problem: Problem) -> Entry {
         Problem::NoDerpConnection => medium(
             "no-derp-connection",
             "Relay server unavailable",
-            "The home relay server {} cannot be reached. Peers without a direct path cannot be reached.",
+            "The home relay server cannot be reached. Peers without a direct path cannot be reached.",
         )
         .after(10)
         .unless(NO_HOME),
-        Problem::DerpTimedOut => medium(
-            "derp-timed-out",
-            "Relay server timed out",
-            "The relay server {} has not been heard from for some time.",
-        )
-        .unless(NO_HOME),
         Problem::DerpRegionError => low("derp-region-error", "Relay server error", "A relay server reports: {}"),
-        Problem::NoUdp4Bind => high("no-udp4-bind", "No UDP socket", "No UDP socket could be opened: {}").unless(DOWN),
         Problem::UdpPortTaken => low(
             "udp-port-taken",
             "UDP port taken",
             "UDP port {}. Give another one with --port, or stop the program that has it.",
         ),
-        Problem::ReceiveFailed => {
-            high("magicsock-receive-func-error", "Receiving stopped", "Packets are no longer received: {}").unless(DOWN)
-        }
-        Problem::TunFailed => high("tun-failed", "No tunnel device", "{}").unless(DOWN),
         Problem::RouterFailed => high("router-set-failed", "Routes or firewall not set", "{}").unless(DOWN),
+        Problem::ForeignFirewall => {
+            medium("foreign-firewall", "Firewall of another program", "{}").unless(DOWN)
+        }
         Problem::RouterContested => medium(
             "router-contested",
             "Routes or firewall fought over",
@@ -237,10 +213,6 @@ pub(super) fn entry(problem: Problem) -> Entry {
         }
         Problem::DnsSetFailed => {
             medium("dns-set-os-config-failed", "DNS settings not applied", "The DNS settings of this host could not be set: {}")
-                .unless(DOWN)
-        }
-        Problem::DnsReadFailed => {
-            medium("dns-read-os-config-failed", "DNS settings not read", "The DNS settings of this host could not be read: {}")
                 .unless(DOWN)
         }
         Problem::ResolvConfOverwritten => medium(
@@ -280,23 +252,18 @@ pub(super) const ALL: &[Problem] = &[
     Problem::KeyExpiresSoon,
     Problem::CachedNetmap,
     Problem::NotInMapPoll,
-    Problem::MapResponseTimeout,
     Problem::TlsConnectionFailed,
     Problem::NoDerpHome,
     Problem::NoDerpConnection,
-    Problem::DerpTimedOut,
     Problem::DerpRegionError,
-    Problem::NoUdp4Bind,
     Problem::UdpPortTaken,
-    Problem::ReceiveFailed,
-    Problem::TunFailed,
     Problem::RouterFailed,
+    Problem::ForeignFirewall,
     Problem::RouterContested,
     Problem::IpForwardingOff,
     Problem::RoutesNotAdvertised,
     Problem::RoutesNotAccepted,
     Problem::DnsSetFailed,
-    Problem::DnsReadFailed,
     Problem::ResolvConfOverwritten,
     Problem::StateStore,
     Problem::StateDamaged,

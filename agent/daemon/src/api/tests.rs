@@ -5,6 +5,7 @@ mod bus;
 mod checks;
 mod endpoints;
 mod limits;
+mod logins;
 mod matrix;
 mod official_cli;
 mod replay;

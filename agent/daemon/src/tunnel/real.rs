@@ -92,7 +92,8 @@ impl RealTunnel {
         let (facts, pings) = (Arc::new(Mutex::new(Facts::default())), Arc::new(Pings::default()));
         let port = AgentEvent::UdpPort { port: handle.port(), wanted: parts.port };
         tell.send(TunnelEvent::Agent(port)).await.context("tell the port")?;
-        let listener = Listener { facts: Arc::clone(&facts), pings: Arc::clone(&pings), tell };
+        let listener =
+            Listener { facts: Arc::clone(&facts), pings: Arc::clone(&pings), tell, handle: handle.clone() };
         tokio::spawn(listener.run(events));
         let local: Vec<_> = parts.link.local_addresses().collect();
         handle.set_local_addresses(local).await.context("tell the host's addresses")?;
@@ -142,6 +143,10 @@ impl Tunnel for RealTunnel {
                     warn_stopped(self.handle.set_derp_map(DerpMap { regions, scores }).await);
                 }
                 TunnelAction::Up(true) => {}
+                TunnelAction::ControlReachable(reachable) => {
+                    let told = self.handle.with_paths(move |paths, _| paths.set_control_connected(reachable));
+                    warn_stopped(told.await);
+                }
                 TunnelAction::Up(false) => self.rest().await,
             }
         })
@@ -318,17 +323,36 @@ struct Listener {
     facts: Arc<Mutex<Facts>>,
     pings: Arc<Pings>,
     tell: mpsc::Sender<TunnelEvent>,
+    handle: EngineHandle,
 }
 
 impl Listener {
     async fn run(self, mut events: mpsc::Receiver<EngineEvent>) {
         while let Some(event) = events.recv().await {
-            for event in self.translate(event) {
+            for event in self.translate(event).await {
                 if self.tell.send(event).await.is_err() {
                     return;
                 }
             }
         }
+        // The engine ends before the backend only when a worker failed. At an orderly end nobody listens any more.
+        let _ = self.tell.send(TunnelEvent::Failed("the workers of the tunnel ended".to_owned())).await;
+    }
+
+    /// What events would have told that were lost. Relays are not among it: their connections tell again as they change.
+    async fn ask_for_state(&self) -> Vec<TunnelEvent> {
+        tracing::warn!("events of the tunnel were lost; its state is read instead");
+        let paths = self.handle.with_paths(|paths, _| (paths.endpoints().to_vec(), paths.home_derp())).await;
+        let (Ok((endpoints, home)), Ok(statuses)) = (paths, self.handle.peer_statuses().await) else {
+            return Vec::new();
+        };
+        self.with_facts(|facts| {
+            let live = statuses.into_iter().filter(|(_, status)| status.wireguard.has_session);
+            facts.sessions = live.map(|(peer, _)| peer).collect();
+        });
+        let mut events = self.translate_path(PathEvent::EndpointsChanged(endpoints));
+        events.extend(self.translate_path(PathEvent::HomeDerpChanged(home)));
+        events
     }
 
     fn with_facts<T>(&self, work: impl FnOnce(&mut Facts) -> T) -> T {
@@ -347,7 +371,7 @@ impl Listener {
         })
     }
 
-    fn translate(&self, event: EngineEvent) -> Vec<TunnelEvent> {
+    async fn translate(&self, event: EngineEvent) -> Vec<TunnelEvent> {
         match event {
             EngineEvent::Plane(event) => self.translate_plane(event),
             EngineEvent::RelayConnected(region) => {
@@ -361,11 +385,8 @@ impl Listener {
             EngineEvent::RelayHealth { region: _, problem } => {
                 vec![TunnelEvent::RelayProblem((!problem.is_empty()).then_some(problem))]
             }
-            EngineEvent::Missed => {
-                tracing::warn!("events of the tunnel were lost");
-                Vec::new()
-            }
-            EngineEvent::Failed(text) => vec![TunnelEvent::Agent(AgentEvent::Failed(text))],
+            EngineEvent::Missed => self.ask_for_state().await,
+            EngineEvent::Failed(reason) => vec![TunnelEvent::Failed(reason)],
         }
     }
 

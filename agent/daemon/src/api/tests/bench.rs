@@ -12,7 +12,9 @@ use rand_core::OsRng;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
-use tsrs_agent_core::agent::{Agent, ControlEvent, ControlStart, EngineEvent, Setup, TunnelAction};
+use tsrs_agent_core::agent::{
+    Agent, ControlEvent, ControlStart, EngineEvent, Setup, TroubleKind, TunnelAction,
+};
 use tsrs_agent_core::profiles::Profiles;
 use tsrs_agent_core::state_file::State;
 use tsrs_agent_core::status::{LiveStatus, PeerLive};
@@ -48,15 +50,20 @@ pub(super) const ROOT: u32 = 0;
 /// The auth key that the fake control server takes.
 pub(super) const GOOD_KEY: &str = "tskey-auth-good";
 
-/// Own name and address in [`netmap`], and those of a peer.
+/// Where it sends those who have no key.
+pub(super) const AUTH_URL: &str = "https://control.lab.test/a/1";
+
+/// The address of a peer in [`frame`].
 pub(super) const PEER: &str = "100.64.0.1";
 
 pub(super) struct Bench {
     pub(super) api: Arc<Api>,
     pub(super) backend: BackendHandle,
+    pub(super) running: tokio::task::JoinHandle<Result<(), String>>,
     pub(super) bus: Bus,
     pub(super) tunnel: Arc<FakeTunnel>,
-    pub(super) _dir: tempfile::TempDir,
+    pub(super) control: FakeControl,
+    pub(super) dir: tempfile::TempDir,
 }
 
 impl Bench {
@@ -75,6 +82,7 @@ impl Bench {
                 let _ = host_tell.blocking_send(done);
             })
             .unwrap();
+        let control = FakeControl::default();
         let (tunnel, routes, bus) = (Arc::new(FakeTunnel::default()), TunnelRoutes::default(), Bus::new());
         let binder = Arc::new(FakeBinder::default());
         let net = Net::new(NetConfig::new(binder.clone(), DnsServers::default())).unwrap();
@@ -90,7 +98,7 @@ impl Bench {
         let parts = Parts {
             agent,
             store,
-            control: Box::new(FakeControl),
+            control: Box::new(control.clone()),
             tunnel: Arc::clone(&tunnel) as Arc<dyn Tunnel>,
             host: host.clone(),
             dns: Some(dns.clone()),
@@ -107,7 +115,7 @@ impl Bench {
                 }
             }
         });
-        tokio::spawn(task.run(inputs));
+        let running = tokio::spawn(task.run(inputs));
         let api = Arc::new(Api {
             backend: backend.clone(),
             bus: bus.clone(),
@@ -122,7 +130,7 @@ impl Bench {
             cert_uid: None,
             slots: Arc::<Slots>::default(),
         });
-        let bench = Self { api, backend, bus, tunnel, _dir: dir };
+        let bench = Self { api, backend, running, bus, tunnel, control, dir };
         bench.until(BackendState::NeedsLogin).await;
         bench
     }
@@ -137,11 +145,15 @@ impl Bench {
     pub(super) async fn log_in(&self) {
         let prefs = json!({"ControlURL": "https://control.lab.test", "WantRunning": true, "CorpDNS": true,
             "NetfilterMode": 2, "NoStatefulFiltering": true, "OperatorUser": "op"});
-        let reply =
-            self.ask(ROOT, "POST", "start", Some(&json!({"UpdatePrefs": prefs, "AuthKey": GOOD_KEY}))).await;
-        assert_eq!(reply.status, 204, "{}", reply.text());
+        self.start(prefs, GOOD_KEY).await;
         self.contact().await;
         self.until(BackendState::Running).await;
+    }
+
+    pub(super) async fn start(&self, prefs: Value, auth_key: &str) {
+        let options = json!({"UpdatePrefs": prefs, "AuthKey": auth_key});
+        let reply = self.ask(ROOT, "POST", "start", Some(&options)).await;
+        assert_eq!(reply.status, 204, "{}", reply.text());
     }
 
     /// The engine reaches a relay.
@@ -301,52 +313,84 @@ pub(super) fn frame(own: NodePublic) -> MapResponse {
     .unwrap()
 }
 
-/// Starts clients that log in by [`GOOD_KEY`], and otherwise ask the user to visit a page.
-struct FakeControl;
+/// Lets those log in who have [`GOOD_KEY`] or visited [`AUTH_URL`], and keeps them until they log out.
+#[derive(Clone, Default)]
+pub(super) struct FakeControl(Arc<Mutex<ControlFacts>>);
+
+#[derive(Default)]
+struct ControlFacts {
+    tell: Option<mpsc::Sender<ControlEvent>>,
+    node_key: Option<NodePrivate>,
+    refuses_logout: bool,
+}
+
+impl ControlFacts {
+    fn tell(&self, event: ControlEvent) {
+        self.tell.as_ref().unwrap().try_send(event).unwrap();
+    }
+
+    fn online(&self, key: &NodePrivate) {
+        let update = Session::new().handle(frame(key.public()), Timestamp::now()).unwrap();
+        self.tell(ControlEvent::Online);
+        self.tell(ControlEvent::Netmap { netmap: update.netmap.unwrap(), changes: update.changes });
+    }
+
+    fn admit(&mut self, renew: bool) {
+        let key = self.node_key.take().filter(|_| !renew);
+        let key = key.unwrap_or_else(|| NodePrivate::generate(&mut OsRng));
+        self.node_key = Some(key.clone());
+        self.tell(ControlEvent::LoggedIn {
+            node_key: key.clone(),
+            old_node_key: None,
+            user: Box::new(User { id: UserId(1), ..User::default() }),
+            login: Box::new(Login { login_name: "lab".into(), ..Login::default() }),
+        });
+        self.online(&key);
+    }
+}
+
+impl FakeControl {
+    /// The user visits [`AUTH_URL`].
+    pub(super) fn visit(&self) {
+        self.0.lock().unwrap().admit(false);
+    }
+
+    pub(super) fn refuse_logout(&self) {
+        self.0.lock().unwrap().refuses_logout = true;
+    }
+}
 
 impl ControlStarter for FakeControl {
     fn start(&self, start: ControlStart, _facts: TunnelFacts) -> Result<Started, String> {
         let (tell, events) = mpsc::channel(16);
-        if let Some(key) = &start.node_key {
-            online(&tell, key);
+        let mut facts = self.0.lock().unwrap();
+        facts.tell = Some(tell);
+        facts.node_key = start.node_key;
+        if let Some(key) = &facts.node_key {
+            facts.online(key);
         }
-        Ok(Started { handle: Box::new(FakeHandle { tell }), events })
+        Ok(Started { handle: Box::new(self.clone()), events })
     }
 }
 
-struct FakeHandle {
-    tell: mpsc::Sender<ControlEvent>,
-}
-
-fn online(tell: &mpsc::Sender<ControlEvent>, key: &NodePrivate) {
-    let update = Session::new().handle(frame(key.public()), Timestamp::now()).unwrap();
-    tell.try_send(ControlEvent::Online).unwrap();
-    tell.try_send(ControlEvent::Netmap { netmap: update.netmap.unwrap(), changes: update.changes }).unwrap();
-}
-
-impl ControlHandle for FakeHandle {
-    fn login(&self, _renew: bool, auth_key: Option<Redacted<String>>) -> Result<(), String> {
-        if auth_key.is_none_or(|key| key.expose() != GOOD_KEY) {
-            self.tell.try_send(ControlEvent::AuthUrl("https://control.lab.test/a/1".into())).unwrap();
-            return Ok(());
+impl ControlHandle for FakeControl {
+    fn login(&self, renew: bool, auth_key: Option<Redacted<String>>) -> Result<(), String> {
+        let mut facts = self.0.lock().unwrap();
+        match auth_key {
+            Some(key) if key.expose() == GOOD_KEY => facts.admit(renew),
+            Some(_) => facts.tell(ControlEvent::Trouble {
+                kind: TroubleKind::Final,
+                during_login: true,
+                text: "invalid pre auth key".into(),
+            }),
+            None => facts.tell(ControlEvent::AuthUrl(AUTH_URL.into())),
         }
-        let key = NodePrivate::generate(&mut OsRng);
-        let login = Login { login_name: "lab".into(), ..Login::default() };
-        let user = User { id: UserId(1), ..User::default() };
-        self.tell
-            .try_send(ControlEvent::LoggedIn {
-                node_key: key.clone(),
-                old_node_key: None,
-                user: Box::new(user),
-                login: Box::new(login),
-            })
-            .unwrap();
-        online(&self.tell, &key);
         Ok(())
     }
 
     fn logout(&self) -> BoxFuture<'static, Result<(), String>> {
-        async { Ok(()) }.boxed()
+        let refuses = self.0.lock().unwrap().refuses_logout;
+        async move { if refuses { Err("no route to host".to_owned()) } else { Ok(()) } }.boxed()
     }
 
     fn set_expiry_sooner(&self, _at: Timestamp) -> BoxFuture<'static, Result<(), String>> {

@@ -8,14 +8,14 @@ use tsrs_agent_localapi::{BackendState, Notify};
 
 use super::bench::{Bench, OTHER, ROOT, head};
 
-struct Watcher {
+pub(super) struct Watcher {
     stream: BufReader<DuplexStream>,
     line: String,
 }
 
 impl Watcher {
     /// Begins to watch; the head of the answer has come.
-    async fn new(bench: &Bench, mask: u64) -> Self {
+    pub(super) async fn new(bench: &Bench, mask: u64) -> Self {
         let mut stream = bench.connect(OTHER);
         let request = head("GET", &format!("/localapi/v0/watch-ipn-bus?mask={mask}")) + "\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -35,7 +35,7 @@ impl Watcher {
     }
 
     /// The next message; `None` at the end of the stream.
-    async fn next(&mut self) -> Option<Value> {
+    pub(super) async fn next(&mut self) -> Option<Value> {
         loop {
             if self.read_line().await == 0 {
                 return None;
@@ -47,7 +47,7 @@ impl Watcher {
     }
 
     /// The next error; other messages are passed over.
-    async fn next_error(&mut self) -> Option<String> {
+    pub(super) async fn next_error(&mut self) -> Option<String> {
         loop {
             if let Some(text) = self.next().await?["ErrMessage"].as_str() {
                 return Some(text.to_owned());
@@ -56,7 +56,7 @@ impl Watcher {
     }
 
     /// The members that say something, of messages up to and with the one that `last` accepts.
-    async fn words_until(&mut self, last: impl Fn(&Value) -> bool) -> Vec<String> {
+    pub(super) async fn words_until(&mut self, last: impl Fn(&Value) -> bool) -> Vec<String> {
         let mut words = Vec::new();
         while let Some(message) = self.next().await {
             for (key, value) in message.as_object().unwrap() {
@@ -75,7 +75,7 @@ impl Watcher {
     }
 }
 
-fn is_running(message: &Value) -> bool {
+pub(super) fn is_running(message: &Value) -> bool {
     message["State"] == BackendState::Running.number()
 }
 

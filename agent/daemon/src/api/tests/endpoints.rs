@@ -9,6 +9,8 @@ use tokio::net::TcpListener;
 use tsrs_platform_api::RouterConfig;
 
 use super::bench::{Bench, OPERATOR, OTHER, PEER, ROOT, head};
+use crate::backend::Input;
+use crate::tunnel::TunnelEvent;
 
 #[tokio::test]
 async fn the_four_pings_name_the_peer_and_their_way() {
@@ -231,4 +233,14 @@ async fn shutdown_is_answered_and_then_done() {
     // Commands now say why nothing happens.
     let reply = bench.ask(ROOT, "POST", "login-interactive", None).await;
     assert_eq!(reply.status, 503);
+}
+
+#[tokio::test]
+async fn a_tunnel_that_failed_ends_the_daemon() {
+    let bench = Bench::running().await;
+    let failed = TunnelEvent::Failed("tsrs-transmit: no such device".into());
+    bench.backend.send(Input::Tunnel(failed)).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), bench.running).await;
+    let ended = ended.expect("the backend goes on").unwrap();
+    assert_eq!(ended, Err("tsrs-transmit: no such device".to_owned()));
 }
