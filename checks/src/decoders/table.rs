@@ -16,6 +16,7 @@ pub(super) const TABLE: &[(&str, &str, Cover)] = &[
     ("agent/cli", "client::Client::get", Target("agent_answers")),
     ("agent/cli", "client::Watcher::next", Target("agent_answers")),
     ("agent/cli", "client::refusal", Target("agent_answers")),
+    ("agent/cli", "commands::debug::reload_config", Target("agent_answers")),
     ("agent/cli", "commands::debug::run", SHOWN),
     ("agent/cli", "commands::debug::watch", SHOWN),
     ("agent/cli", "commands::dns::message::parse", Target("agent_dns_message")),

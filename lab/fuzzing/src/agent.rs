@@ -41,6 +41,7 @@ pub fn answers(data: &[u8]) {
     reads_back::<WhoIs>(data);
     reads_back::<requests::DnsQueryAnswer>(data);
     reads_back::<requests::DnsOsConfig>(data);
+    reads_back::<requests::Reloaded>(data);
     reads_back::<requests::ErrorBody>(data);
 }
 
