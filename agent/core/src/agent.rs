@@ -126,6 +126,8 @@ pub struct Agent<R> {
     /// A control client runs.
     control_running: bool,
     control_online: bool,
+    /// The server knows no node with our key; a registration asks whether it may come back.
+    node_unknown: bool,
     login: LoginAttempt,
     tunnel: Tunnel,
     /// The last state that watchers were told.
@@ -154,6 +156,7 @@ impl<R: CryptoRngCore> Agent<R> {
             locked: false,
             control_running: false,
             control_online: false,
+            node_unknown: false,
             login: LoginAttempt::default(),
             tunnel: Tunnel::default(),
             told_state: BackendState::NoState,
@@ -267,18 +270,20 @@ impl<R: CryptoRngCore> Agent<R> {
     /// The facts that the state follows from.
     fn facts(&self, now: Now) -> Facts {
         let profile = self.state.profiles.current();
+        let login_blocked = self.login.auth_url.is_some() || self.login.error.is_some();
         Facts {
             loaded: true,
             want_running: profile.prefs.want_running,
             logged_out: profile.prefs.logged_out,
             have_node_key: profile.login.node_key.is_some(),
             have_netmap: self.netmap.is_some(),
-            key_expired: self.is_key_expired(now.wall),
+            // A key that the server has forgotten and does not take again is worth no more than one that has ended.
+            key_expired: self.is_key_expired(now.wall) || (self.node_unknown && login_blocked),
             machine_authorized: self
                 .netmap
                 .as_ref()
                 .is_some_and(|netmap| netmap.self_node().machine_authorized),
-            login_blocked: self.login.auth_url.is_some() || self.login.error.is_some(),
+            login_blocked,
             tunnel_up: self.tunnel.is_up() && (self.tunnel.has_contact() || self.grace_is_over(now.mono)),
         }
     }

@@ -178,8 +178,8 @@ fn trouble_kind(kind: client::ErrorKind) -> TroubleKind {
         | client::ErrorKind::Unsupported
         | client::ErrorKind::Configuration
         | client::ErrorKind::Host => TroubleKind::Final,
+        client::ErrorKind::NodeUnknown => TroubleKind::NodeUnknown,
         client::ErrorKind::Unreachable
-        | client::ErrorKind::NodeUnknown
         | client::ErrorKind::RateLimited
         | client::ErrorKind::Server
         | client::ErrorKind::Garbage

@@ -50,6 +50,7 @@ impl<R: CryptoRngCore> Agent<R> {
     }
 
     fn note_logged_in(&mut self, new_key: bool, user: &User, login: &Login, now: Now) {
+        self.node_unknown = false;
         self.login.auth_url = None;
         self.login.error = None;
         let by_user = std::mem::take(&mut self.login.by_user);
@@ -83,6 +84,7 @@ impl<R: CryptoRngCore> Agent<R> {
             self.health.set(Problem::TlsConnectionFailed, text, now.mono, now.wall);
         }
         if !during_login {
+            self.node_unknown |= kind == TroubleKind::NodeUnknown;
             return;
         }
         let first_login = self.state.profiles.current().login.node_key.is_none();
@@ -173,6 +175,7 @@ impl<R: CryptoRngCore> Agent<R> {
     pub(super) fn stop_control(&mut self) {
         if std::mem::take(&mut self.control_running) {
             self.control_online = false;
+            self.node_unknown = false;
             self.login.delayed = None;
             self.control(ControlAction::Stop);
         }

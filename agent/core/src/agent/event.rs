@@ -57,6 +57,8 @@ pub enum TroubleKind {
     Final,
     /// The server's certificate is not trusted.
     Certificate,
+    /// The server knows no node with our key.
+    NodeUnknown,
     /// It may go away by itself.
     Passing,
 }

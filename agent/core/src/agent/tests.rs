@@ -341,6 +341,25 @@ fn a_refused_key_is_told_once_and_the_next_try_starts_clean() {
 }
 
 #[test]
+fn a_node_that_the_server_forgot_and_refuses_is_logged_out() {
+    let (mut bench, key) = Bench::running();
+    let trouble = |kind, during_login| ControlEvent::Trouble {
+        kind,
+        during_login,
+        text: "authkey already used".into(),
+    };
+    // A refusal alone, as of a new key that is wrong, costs the node nothing.
+    bench.agent.handle_control(trouble(TroubleKind::Final, true), bench.now);
+    assert_eq!(bench.state(), BackendState::Running);
+
+    bench.agent.handle_control(trouble(TroubleKind::NodeUnknown, false), bench.now);
+    assert_eq!(bench.state(), BackendState::NeedsLogin);
+    bench.logged_in(&key);
+    bench.contact();
+    assert_eq!(bench.state(), BackendState::Running);
+}
+
+#[test]
 fn a_forced_login_keeps_the_tunnel_up_and_shows_the_new_key() {
     let (mut bench, _) = Bench::running();
     assert_eq!(bench.start(""), ["Prefs", "State:6", "Engine"]);

@@ -232,7 +232,7 @@ impl Chain {
                 Some(Action::Router(config)) => {
                     asked.routers += 1;
                     self.router = config;
-                    self.agent.handle_router_done(Ok(()), now);
+                    self.agent.handle_router_done(Ok(()), &[], now);
                 }
                 Some(Action::Dns(_)) => self.agent.handle_dns_done(Ok(()), now),
                 Some(
@@ -258,7 +258,7 @@ impl Chain {
             TunnelAction::DerpMap(map) => {
                 self.plane.with_paths(now.mono, |paths| paths.set_regions(regions(&map), now.mono));
             }
-            TunnelAction::Up(_) => {}
+            TunnelAction::Up(_) | TunnelAction::ControlReachable(_) => {}
         }
         // Datagrams of path finding and events have nowhere to go here.
         while self.plane.poll_transmit().is_some() {}

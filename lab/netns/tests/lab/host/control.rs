@@ -122,6 +122,8 @@ fn nodes_with_tags_with_short_lives_and_deleted_ones() {
     control.delete(control.node("a").unwrap().id).unwrap();
     wait_silent(net.host("b"), to_a);
     control.cut_connections();
+    wait_state(&a, "NeedsLogin");
+    assert!(!shell(net.host("a"), "ip -4 addr").contains(&to_a.to_string()));
     let told = |status: &Value| status["Health"].to_string().contains("authkey already used").then_some(());
     a.wait_status("why control refuses it", SOON, told).unwrap();
     a.cli(&["up", &format!("--login-server={}", control.url()), &format!("--auth-key={}", tagged())])
