@@ -270,20 +270,19 @@ impl<R: CryptoRngCore> Agent<R> {
     /// The facts that the state follows from.
     fn facts(&self, now: Now) -> Facts {
         let profile = self.state.profiles.current();
-        let login_blocked = self.login.auth_url.is_some() || self.login.error.is_some();
         Facts {
             loaded: true,
             want_running: profile.prefs.want_running,
             logged_out: profile.prefs.logged_out,
             have_node_key: profile.login.node_key.is_some(),
-            have_netmap: self.netmap.is_some(),
-            // A key that the server has forgotten and does not take again is worth no more than one that has ended.
-            key_expired: self.is_key_expired(now.wall) || (self.node_unknown && login_blocked),
+            // What the server said of a node that it has forgotten holds no longer, though it may come back as it was.
+            have_netmap: self.netmap.is_some() && !self.node_unknown,
+            key_expired: self.is_key_expired(now.wall),
             machine_authorized: self
                 .netmap
                 .as_ref()
                 .is_some_and(|netmap| netmap.self_node().machine_authorized),
-            login_blocked,
+            login_blocked: self.login.auth_url.is_some() || self.login.error.is_some(),
             tunnel_up: self.tunnel.is_up() && (self.tunnel.has_contact() || self.grace_is_over(now.mono)),
         }
     }

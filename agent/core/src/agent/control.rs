@@ -50,7 +50,6 @@ impl<R: CryptoRngCore> Agent<R> {
     }
 
     fn note_logged_in(&mut self, new_key: bool, user: &User, login: &Login, now: Now) {
-        self.node_unknown = false;
         self.login.auth_url = None;
         self.login.error = None;
         let by_user = std::mem::take(&mut self.login.by_user);

@@ -34,6 +34,7 @@ impl<R: CryptoRngCore> Agent<R> {
     }
 
     pub(super) fn note_netmap(&mut self, netmap: Arc<Netmap>, changes: &[Change], now: Now) {
+        self.node_unknown = false;
         let before = self.netmap.replace(Arc::clone(&netmap));
         let key_changed =
             before.as_ref().is_some_and(|before| before.self_node().key != netmap.self_node().key);

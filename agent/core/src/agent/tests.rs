@@ -355,6 +355,8 @@ fn a_node_that_the_server_forgot_and_refuses_is_logged_out() {
     bench.agent.handle_control(trouble(TroubleKind::NodeUnknown, false), bench.now);
     assert_eq!(bench.state(), BackendState::NeedsLogin);
     bench.logged_in(&key);
+    assert_eq!(bench.state(), BackendState::Starting, "the old netmap may name another address");
+    bench.frame(first_frame(key.public(), &[2]));
     bench.contact();
     assert_eq!(bench.state(), BackendState::Running);
 }
