@@ -180,7 +180,8 @@ impl Applier {
         let mut errors = Errors::default();
         self.take(&steps, &mut errors);
         match self.set_firewall() {
-            Ok(()) => self.give(&steps, &mut errors),
+            // Taking can take more than was asked for.
+            Ok(()) => self.give(&Steps::between(&self.applied, &self.wanted), &mut errors),
             Err(error) => errors.note(error),
         }
         errors.outcome()
@@ -210,6 +211,10 @@ impl Applier {
         if let Some(failures) = self.requests("remove addresses", messages, is_gone, errors) {
             without(&steps.remove_addresses, &failures)
                 .for_each(|address| _ = self.applied.addresses.remove(address));
+            if !steps.remove_addresses.is_empty() && self.applied.addresses.is_empty() {
+                // The kernel drops the routes of an interface with its last address.
+                self.applied.routes.retain(|_, way| *way != Way::Tunnel);
+            }
         }
     }
 

@@ -101,6 +101,20 @@ fn rules_table_and_addresses_are_those_that_tailscaled_documents() {
 }
 
 #[test]
+fn another_address_keeps_the_routes() {
+    isolated(|| {
+        let mut host = Host::new(Instance::ZERO);
+        let config = contract::full_router_config();
+        host.router.apply(&config).unwrap();
+        let routes = sh("ip route show table 52");
+        let other = RouterConfig { addresses: vec![Ipv4Addr::new(100, 64, 0, 99)], ..config };
+        host.router.apply(&other).unwrap();
+        assert_eq!(sh("ip route show table 52"), routes);
+        assert!(sh("ip -4 addr show dev tailscale0").contains("100.64.0.99/32"));
+    });
+}
+
+#[test]
 fn the_kernel_sends_marked_packets_around_the_tunnel_and_others_into_it() {
     isolated(|| {
         let mut host = Host::new(Instance::ZERO);
