@@ -3,9 +3,11 @@
 use std::sync::LazyLock;
 
 use data_encoding::{BASE64_NOPAD, Encoding, Specification};
-use tsrs_base_types::{LockPrivate, NodePublic};
+use jiff::Timestamp;
+use tsrs_base_types::{LockPrivate, NodePublic, StableNodeId};
 use zeroize::Zeroizing;
 
+use crate::key::Meta;
 use crate::nks::{NodeKeySignature, SignError};
 
 const MARK: &str = "--TL";
@@ -77,6 +79,17 @@ impl WrappedAuthKey {
     pub fn sign(&self, node: NodePublic) -> Result<NodeKeySignature, SignError> {
         NodeKeySignature::by_credential(node, self.credential.clone(), &self.private)
     }
+}
+
+/// How the tools describe the key that a wrapped auth key signs with (sheet §4): who wrapped which auth key, and when.
+pub fn wrapping_key_meta(wrapper: &StableNodeId, created: Timestamp, auth_key_id: &str) -> Meta {
+    let pairs = [
+        ("purpose", "pre-auth key".to_owned()),
+        ("wrapper_stableid", wrapper.to_string()),
+        ("wrapper_createtime", created.as_second().to_string()),
+        ("authkey_stableid", auth_key_id.to_owned()),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 impl std::fmt::Debug for WrappedAuthKey {

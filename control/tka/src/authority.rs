@@ -10,7 +10,7 @@ use crate::aum::{Aum, AumError, AumKind};
 use crate::chain::{ChainError, active_chain, pick, state_at};
 use crate::graph::{Graph, Storage, Update};
 use crate::hash::AumHash;
-use crate::limits::{MAX_CHAIN_SCAN, MAX_INFORM_UPDATES};
+use crate::limits::{MAX_INFORM_UPDATES, MAX_STORED_UPDATES};
 use crate::nks::{Refusal, Verified};
 use crate::state::{ApplyError, State};
 
@@ -36,6 +36,9 @@ pub enum UpdateError<E> {
     /// More than [`MAX_INFORM_UPDATES`] at once.
     #[error("{0} updates are more than {MAX_INFORM_UPDATES}")]
     TooMany(usize),
+    /// The storage would hold more than [`MAX_STORED_UPDATES`].
+    #[error("more than {MAX_STORED_UPDATES} updates")]
+    Full,
     /// An update without a parent, which only a bootstrap may take.
     #[error("update {0} has no parent")]
     NoParent(AumHash),
@@ -125,6 +128,9 @@ impl Authority {
         }
         let updates = updates.into_iter().map(|aum| Arc::new(Update::new(aum))).collect();
         let (fresh, next) = self.after(storage.graph(), updates)?;
+        if storage.graph().len() + fresh.len() > MAX_STORED_UPDATES {
+            return Err(UpdateError::Full);
+        }
         storage.commit(&fresh, now).map_err(UpdateError::Storage)?;
         let moved = next.head != self.head;
         *self = next;
@@ -214,7 +220,7 @@ impl Authority {
     ) -> Result<Vec<&'a Arc<Update>>, ChainError> {
         let mut chain = Vec::new();
         for update in graph.ancestry(self.head).take_while(|update| update.hash() != from) {
-            if chain.len() == MAX_CHAIN_SCAN {
+            if chain.len() == MAX_STORED_UPDATES {
                 return Err(ChainError::TooLong);
             }
             chain.push(update);

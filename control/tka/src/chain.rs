@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::aum::AumKind;
 use crate::graph::{Graph, Update};
 use crate::hash::AumHash;
-use crate::limits::MAX_CHAIN_SCAN;
+use crate::limits::MAX_STORED_UPDATES;
 use crate::state::{ApplyError, State};
 
 /// Why no active chain could be found.
@@ -16,7 +16,7 @@ pub enum ChainError {
     #[error("update {0} is not stored")]
     Missing(AumHash),
     /// Longer than the limit.
-    #[error("more than {MAX_CHAIN_SCAN} updates")]
+    #[error("more than {MAX_STORED_UPDATES} updates")]
     TooLong,
     /// A first update of a kind that cannot be first.
     #[error("{0} cannot be a first update")]
@@ -45,7 +45,7 @@ pub(crate) fn state_at(graph: &Graph, hash: AumHash) -> Result<State, ChainError
     let mut way: Vec<&Arc<Update>> = Vec::new();
     let mut update = graph.update(hash).ok_or(ChainError::Missing(hash))?;
     let mut state = loop {
-        if way.len() > MAX_CHAIN_SCAN {
+        if way.len() > MAX_STORED_UPDATES {
             return Err(ChainError::TooLong);
         }
         if let (AumKind::CHECKPOINT, Some(state)) = (update.aum().kind, &update.aum().state) {
@@ -88,7 +88,7 @@ pub(crate) fn active_chain(graph: &Graph, ancestor: Option<AumHash>) -> Result<A
     let oldest = oldest(graph, ancestor)?;
     let mut state = state_at(graph, oldest)?;
     let mut head = oldest;
-    for _ in 0..MAX_CHAIN_SCAN {
+    for _ in 0..MAX_STORED_UPDATES {
         let Some(next) = pick(&state, graph.children(head)) else {
             return Ok(ActiveChain { oldest, head, state });
         };
@@ -112,7 +112,7 @@ fn oldest(graph: &Graph, ancestor: Option<AumHash>) -> Result<AumHash, ChainErro
                 end = (result.0, result.1 || Some(update.hash()) == ancestor);
                 break;
             }
-            if way.len() > MAX_CHAIN_SCAN {
+            if way.len() > MAX_STORED_UPDATES {
                 return Err(ChainError::TooLong);
             }
             way.push(update.hash());

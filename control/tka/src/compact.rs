@@ -9,7 +9,7 @@ use crate::authority::Authority;
 use crate::chain::{ChainError, active_chain};
 use crate::graph::{Graph, Storage};
 use crate::hash::AumHash;
-use crate::limits::{COMPACT_MIN_AGE_DAYS, COMPACT_MIN_CHAIN};
+use crate::limits::{COMPACT_MIN_AGE_DAYS, COMPACT_MIN_CHAIN, MAX_CHAIN_SCAN};
 
 /// What is always kept.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,14 @@ pub struct CompactionRules {
 impl Default for CompactionRules {
     fn default() -> Self {
         Self { min_chain: COMPACT_MIN_CHAIN, min_age: SignedDuration::from_hours(24 * COMPACT_MIN_AGE_DAYS) }
+    }
+}
+
+impl CompactionRules {
+    /// The usual rules; but where more is stored than another node can follow, age protects nothing.
+    pub fn fitting(graph: &Graph) -> Self {
+        let usual = Self::default();
+        if graph.len() > MAX_CHAIN_SCAN { Self { min_age: SignedDuration::ZERO, ..usual } } else { usual }
     }
 }
 

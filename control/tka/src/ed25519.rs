@@ -113,13 +113,14 @@ fn all_verify(batch: &[Entry]) -> bool {
         let z = coefficient(seed.as_ref(), index);
         base += z * parts.s;
         *keys.entry(entry.public).or_insert(Scalar::ZERO) += z * parts.challenge;
-        scalars.push(-z);
-        points.push(r);
+        // The point is negated, not the scalar, which would no longer be short.
+        scalars.push(z);
+        points.push(-r);
     }
     for (key, scalar) in &keys {
         let Some(point) = decompress(key) else { return false };
-        scalars.push(-scalar);
-        points.push(point);
+        scalars.push(*scalar);
+        points.push(-point);
     }
     scalars.push(base);
     points.push(curve25519_dalek::constants::ED25519_BASEPOINT_POINT);

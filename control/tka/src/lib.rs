@@ -32,7 +32,7 @@ mod stored;
 mod sync;
 
 pub use aum::{Aum, AumError, AumKind, AumSignature};
-pub use authkey::{MAX_WRAPPED_CHARS, WrappedAuthKey};
+pub use authkey::{MAX_WRAPPED_CHARS, WrappedAuthKey, wrapping_key_meta};
 pub use authority::{Authority, UpdateError};
 pub use builder::{BuildError, UpdateBuilder};
 pub use cbor::DecodeError;
@@ -44,7 +44,7 @@ pub use filter::{Admission, DropCause, FilterPeer, FilterPolicy, PeerFilter};
 pub use graph::{Graph, MemoryStorage, Storage, Update};
 pub use hash::{AumHash, HashParseError, SigDigest};
 pub use key::{Key, KeyError, Meta};
-pub use nks::{NodeKeySignature, Refusal, Rotation, SigKind, SignError, Verified};
+pub use nks::{NodeKeySignature, Refusal, ReplaceError, Rotation, SigKind, SignError, Verified};
 pub use pin::{ExpectedAuthority, Pin, PinError};
 pub use recovery::RecoveryError;
 pub use state::{ApplyError, CheckpointError, State, StateId};

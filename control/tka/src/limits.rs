@@ -22,8 +22,12 @@ pub const DISABLEMENT_VALUE_BYTES: usize = 32;
 /// Node keys in a chain of rotations before it is rebuilt: one more rotation would pass [`MAX_NESTING`]. *Consensus.*
 pub const MAX_ROTATION_KEYS: usize = 15;
 
-/// Updates looked at when a state is computed or the head is searched. *Consensus*: the reference cannot open a longer chain.
+/// Updates of the active chain in which what another lacks is searched. *Consensus.* The reference cannot open a longer chain either, so a
+/// tailnet does not grow one.
 pub const MAX_CHAIN_SCAN: usize = 2000;
+/// Updates that are stored. Larger than [`MAX_CHAIN_SCAN`], so that updates which come faster than compaction forgets them lock nobody out;
+/// at some 300 bytes each they stay below 5 MiB, checkpoints aside.
+pub const MAX_STORED_UPDATES: usize = 8 * MAX_CHAIN_SCAN;
 /// Updates walked back when an offer is made or another's head is searched. *Consensus.*
 pub const MAX_SYNC_HEAD_SCAN: usize = 1000;
 /// Ancestors of a received offer that are looked at. An offer made by the reference holds a hash for each of

@@ -8,6 +8,7 @@ use tsrs_base_types::{LockPrivate, LockPublic, NodePublic};
 
 use crate::hash::SigDigest;
 use crate::limits::{MAX_NESTING, MAX_ROTATION_KEYS};
+use crate::state::State;
 
 pub(crate) use verify::Claim;
 pub use verify::{Refusal, Rotation, Verified};
@@ -58,6 +59,20 @@ pub enum SignError {
     /// The certificate of a wrapped auth key is another kind of signature.
     #[error("the signature to build on is not a credential")]
     NotCredential,
+}
+
+/// Why a signature was not replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReplaceError {
+    /// The old signature is not valid.
+    #[error("the old signature is not valid: {0}")]
+    Refused(#[from] Refusal),
+    /// The old signature does not stand on the key that leaves.
+    #[error("the old signature was made by another key")]
+    OtherKey,
+    /// The new one could not be made.
+    #[error(transparent)]
+    Sign(#[from] SignError),
 }
 
 impl NodeKeySignature {
@@ -121,6 +136,23 @@ impl NodeKeySignature {
             return Ok(old.to_vec());
         }
         Ok(Self::rotation(node, decoded.trimmed(wrapping)?, wrapping)?.encode())
+    }
+
+    /// A direct signature by `signer` in place of one that stands on `leaving`, a trusted key that is about to be removed (§17, `remove`).
+    /// The node keeps the key that may rotate it. What control presents as the old signature must be valid now.
+    pub fn replace(
+        state: &State,
+        old: &[u8],
+        leaving: &LockPublic,
+        signer: &LockPrivate,
+    ) -> Result<Self, ReplaceError> {
+        let decoded = Self::decode(old).map_err(Refusal::from)?;
+        let node = decoded.node_key().ok_or(Refusal::Pubkey)?;
+        if state.authorize(node, old)?.key_id != leaving.as_bytes() {
+            return Err(ReplaceError::OtherKey);
+        }
+        let wrapping = decoded.wrapping_public().and_then(|key| key.try_into().ok());
+        Ok(Self::direct(node, wrapping.map(LockPublic::from_bytes), signer)?)
     }
 
     fn trimmed(self, wrapping: &LockPrivate) -> Result<Self, SignError> {

@@ -118,6 +118,9 @@ fn wrapping_an_auth_key_can_be_undone_once() {
     assert_eq!(again.credential(), wrapped.credential());
     assert!(WrappedAuthKey::wrap(&wrapped.expose_text(), signer("S2"), &signer("S1")).is_none());
     assert_eq!(format!("{wrapped:?}"), "WrappedAuthKey([redacted])");
+    let meta = crate::wrapping_key_meta(&tsrs_base_types::StableNodeId("nWRAP".to_owned()), now(), "kAUTH");
+    assert_eq!(meta["wrapper_createtime"], "1800000000");
+    assert_eq!(crate::Key::new(signer("S2").public(), 1, Some(meta)).validate(), Ok(()));
 }
 
 fn state_with_id(id1: u64) -> State {

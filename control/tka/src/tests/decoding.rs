@@ -2,8 +2,11 @@
 
 use serde_json::Value;
 
-use super::support::{cases, file_of, flag, hex, list, text, to_hex};
-use crate::{Aum, AumHash, DecodeError, Key, NodeKeySignature};
+use super::support::{bootstrap, cases, file_of, flag, hex, list, signer, text, to_hex};
+use crate::{
+    Aum, AumHash, Authority, DecodeError, DisablementSecret, Key, NodeKeySignature, State, StateId, Storage,
+    UpdateBuilder,
+};
 
 fn check_aum(case: &Value) {
     let bytes = hex(&case["bytes"]);
@@ -153,7 +156,7 @@ fn long_input_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn known_values_come_out() {
+fn known_updates_come_out() {
     let file = file_of("known-values");
     assert_eq!(list(&file["cases"]).len(), 22);
     let known = |name: &str| {
@@ -162,9 +165,24 @@ fn known_values_come_out() {
     };
     for number in 1..=3 {
         let name = format!("S{number}");
-        assert_eq!(
-            to_hex(super::support::signer(&name).public().as_bytes()),
-            known(&format!("{name} public"))
-        );
+        assert_eq!(to_hex(signer(&name).public().as_bytes()), known(&format!("{name} public")));
     }
+    let value = DisablementSecret::from_bytes(vec![0xa5; 32]).value().unwrap();
+    assert_eq!(to_hex(value), known("kdf a5x32 (D)"));
+    assert_eq!(to_hex(DisablementSecret::from_bytes(vec![1, 2, 3]).value().unwrap()), known("kdf 010203"));
+    let state = State::new(vec![Key::new(signer("S1").public(), 2, None)], vec![value], StateId(1, 2));
+    let genesis = Authority::create(state, &signer("S1")).unwrap();
+    assert_eq!(to_hex(genesis.sig_digest().as_bytes()), known("G digest"));
+    assert_eq!(to_hex(genesis.hash().as_bytes()), known("G hash"));
+    assert_eq!(genesis.hash().to_string(), known("G hash text"));
+    assert_eq!(to_hex(genesis.encode()), known("G bytes"));
+    let (authority, storage) = bootstrap(genesis);
+    let key = signer("S1");
+    let mut builder = UpdateBuilder::new(&authority, &key);
+    let meta = [("a", "yy"), ("bb", "x")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    builder.add_key(Key::new(signer("S2").public(), 1, Some(meta.into()))).unwrap();
+    let made = builder.finish(&authority, storage.graph()).unwrap();
+    assert_eq!(to_hex(made[0].sig_digest().as_bytes()), known("add-key digest"));
+    assert_eq!(to_hex(made[0].hash().as_bytes()), known("add-key hash"));
+    assert_eq!(to_hex(made[0].encode()), known("add-key bytes"));
 }

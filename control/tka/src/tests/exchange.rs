@@ -2,8 +2,11 @@
 
 use serde_json::Value;
 
-use super::support::{aum, bootstrap, cases, file_of, flag, hash, list, now, number, text};
-use crate::{Aum, Authority, MemoryStorage, Storage, SyncError, SyncOffer};
+use super::support::{aum, bootstrap, cases, file_of, flag, hash, list, now, number, signer, text};
+use crate::{
+    Aum, AumHash, Authority, CompactionRules, ExpectedAuthority, MemoryStorage, Pin, PinError, State,
+    StateId, Storage, SyncError, SyncOffer,
+};
 
 fn assert_offer(authority: &Authority, storage: &MemoryStorage, expected: &Value) -> SyncOffer {
     let offer = authority.sync_offer(storage.graph());
@@ -77,4 +80,125 @@ fn long_chains_are_exchanged_as_by_the_reference() {
         let first = |name: &str| pool.iter().take(number(&case[name])).cloned().collect();
         exchange(case, first("a_has_first"), first("b_has_first"));
     }
+}
+
+/// A chain and the authority that it begins with.
+fn long_chain() -> (Aum, Vec<Aum>) {
+    let file = file_of("sync-long");
+    (aum(&file["cases"][0]["genesis_a"]), list(&file["pool"]).iter().map(aum).collect())
+}
+
+#[test]
+fn a_hostile_server_changes_nothing() {
+    let (genesis, pool) = long_chain();
+    let (mut node, mut storage) = bootstrap(genesis);
+    node.inform(&mut storage, pool[..100].to_vec(), now()).unwrap();
+    let head = node.head();
+    let mut attempts: Vec<Vec<Aum>> = Vec::new();
+    // Out of order, with a gap, with one change in the middle, from nowhere, and a first update.
+    attempts.push(pool[100..120].iter().rev().cloned().collect());
+    attempts.push(pool[101..120].to_vec());
+    let mut changed = pool[100..120].to_vec();
+    changed[10].signatures[0].signature.as_mut().unwrap()[0] ^= 1;
+    attempts.push(changed);
+    let mut other = pool[100].clone();
+    other.prev = Some(vec![9; 32]);
+    attempts.push(vec![other]);
+    let mut short_parent = pool[100].clone();
+    short_parent.prev.as_mut().unwrap().pop();
+    attempts.push(vec![short_parent]);
+    let state =
+        State::new(vec![crate::Key::new(signer("S7").public(), 9, None)], vec![[1; 32]], StateId(1, 2));
+    let theirs = Authority::create(state, &signer("S7")).unwrap();
+    attempts.push(vec![theirs.clone()]);
+    let mut grafted = theirs;
+    grafted.prev = Some(head.as_bytes().to_vec());
+    attempts.push(vec![grafted]);
+    for attempt in attempts {
+        assert!(node.inform(&mut storage, attempt, now()).is_err());
+        assert_eq!((node.head(), storage.graph().len()), (head, 101));
+    }
+    // The same again and again, and nothing at all.
+    for _ in 0..3 {
+        assert!(!node.inform(&mut storage, pool[..100].to_vec(), now()).unwrap());
+    }
+    assert!(!node.inform(&mut storage, Vec::new(), now()).unwrap());
+    assert_eq!(storage.graph().len(), 101);
+    // Offers that are endless or name nothing.
+    let endless = SyncOffer {
+        head: AumHash::from_bytes([1; 32]),
+        ancestors: vec![AumHash::from_bytes([2; 32]); 100_000],
+    };
+    assert_eq!(node.missing(storage.graph(), &endless), Err(SyncError::NoIntersection));
+    let text = head.to_string();
+    let parsed = SyncOffer::parse(&text, std::iter::repeat_n(text.as_str(), 100_000)).unwrap();
+    assert_eq!(parsed.ancestors.len(), crate::limits::MAX_OFFER_ANCESTORS);
+}
+
+#[test]
+fn a_chain_longer_than_the_reference_can_open_is_opened_and_compacted() {
+    let (genesis, _) = long_chain();
+    let (mut node, mut storage) = bootstrap(genesis);
+    let key = signer("S1");
+    let mut head = node.head();
+    let mut checkpoint = node.state().clone();
+    checkpoint.last = None;
+    for _ in 0..3 {
+        let mut updates = Vec::new();
+        for turn in 0..1000 {
+            let (kind, state) = match turn % 50 {
+                49 => (crate::AumKind::CHECKPOINT, Some(Box::new(checkpoint.clone()))),
+                _ => (crate::AumKind::NO_OP, None),
+            };
+            let mut update = Aum { kind, state, prev: Some(head.as_bytes().to_vec()), ..Aum::default() };
+            assert!(update.sign(&key));
+            head = update.hash();
+            updates.push(update);
+        }
+        node.inform(&mut storage, updates, now()).unwrap();
+    }
+    super::support::assert_reopens(&node, &storage);
+    let rules = CompactionRules::fitting(storage.graph());
+    assert!(node.compact(&mut storage, rules, now()).unwrap());
+    assert!(storage.graph().len() < 100);
+    assert_eq!(node.head(), head);
+    super::support::assert_reopens(&node, &storage);
+    let usual = CompactionRules::fitting(storage.graph());
+    assert!(!node.compact(&mut storage, usual, now()).unwrap(), "all of it is young");
+}
+
+#[test]
+fn a_pin_refuses_another_authority_and_an_older_head() {
+    let (genesis, pool) = long_chain();
+    let (mut node, mut storage) = bootstrap(genesis.clone());
+    let mut pin = Pin::new(&node);
+    node.inform(&mut storage, pool[..10].to_vec(), now()).unwrap();
+    assert_eq!(pin.check(&node, storage.graph()), Ok(()));
+    pin.note_head(&node);
+    assert_eq!(pin.check_genesis(&genesis), Ok(()));
+
+    // Control presents the chain without its last updates.
+    let (older, older_storage) = bootstrap(genesis.clone());
+    assert_eq!(pin.check(&older, older_storage.graph()), Err(PinError::OlderHead(node.head())));
+    // Another authority, with other numbers or with the same.
+    let made = |id| {
+        let state = State::new(vec![crate::Key::new(signer("S7").public(), 9, None)], vec![[1; 32]], id);
+        Authority::create(state, &signer("S7")).unwrap()
+    };
+    assert_eq!(pin.check_genesis(&made(StateId(8, 9))), Err(PinError::OtherAuthority(pin.id)));
+    assert_eq!(pin.check_genesis(&made(pin.id)), Err(PinError::OtherGenesis(pin.genesis)));
+    let mut unsigned = genesis;
+    unsigned.signatures.clear();
+    assert!(matches!(pin.check_genesis(&unsigned), Err(PinError::Invalid(_))));
+}
+
+#[test]
+fn an_expected_authority_is_a_hash_or_a_key_that_signed() {
+    let (genesis, _) = long_chain();
+    let by = |text: &str| ExpectedAuthority::parse(text).unwrap().check(&genesis);
+    assert_eq!(by(&genesis.hash().to_string()), Ok(()));
+    assert_eq!(by(&signer("S1").public().cli_text()), Ok(()));
+    assert_eq!(by(&signer("S8").public().to_string()), Err(PinError::NotExpected));
+    assert_eq!(by(&AumHash::from_bytes([3; 32]).to_string()), Err(PinError::NotExpected));
+    assert_eq!(ExpectedAuthority::parse("tlpub:xyz"), None);
 }

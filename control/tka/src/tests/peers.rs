@@ -172,3 +172,65 @@ fn a_required_lock_drops_unsigned_peers() {
     let dropped = Admission::Dropped(DropCause::Unsigned);
     assert_eq!(filter.set_policy(FilterPolicy { lock_required: true }), [(NodeId(1), dropped)]);
 }
+
+/// Random netmaps of rotations against the rules written down once more in the plainest way.
+#[test]
+fn random_netmaps_are_judged_as_by_the_plain_rules() {
+    let mut seed = 7_u64;
+    let mut below = move |limit: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % limit
+    };
+    let key = |number: u64| NodePublic::from_bytes([u8::try_from(number + 1).unwrap(); 32]);
+    for round in 0..40 {
+        let mut filter = PeerFilter::new(&state_of(&["S1"]), FilterPolicy::default());
+        // By id: the node keys from the newest back, and the wrapping key.
+        let mut model: BTreeMap<NodeId, (Vec<NodePublic>, u8)> = BTreeMap::new();
+        for _ in 0..25 {
+            let id = NodeId(i64::try_from(below(8)).unwrap());
+            if below(6) == 0 {
+                filter.remove(id);
+                model.remove(&id);
+            } else {
+                let wrapping = u8::try_from(2 + below(2)).unwrap();
+                let signer_of_rotation = signer(&format!("S{wrapping}"));
+                let mut keys = vec![key(below(12))];
+                let mut signature =
+                    NodeKeySignature::direct(keys[0], Some(signer_of_rotation.public()), &signer("S1"))
+                        .unwrap();
+                for _ in 0..below(3) {
+                    let next = key(below(12));
+                    signature = NodeKeySignature::rotation(next, signature, &signer_of_rotation).unwrap();
+                    keys.insert(0, next);
+                }
+                let signature = signature.encode();
+                filter.upsert(FilterPeer {
+                    id,
+                    key: keys[0],
+                    signature: &signature,
+                    unsigned_peerapi_only: false,
+                });
+                model.insert(id, (keys, wrapping));
+            }
+            let previous: Vec<NodePublic> =
+                model.values().flat_map(|(keys, _)| keys.iter().skip(1).copied()).collect();
+            let mut obsolete = previous.clone();
+            for group in [2, 3] {
+                let mut chains: Vec<&Vec<NodePublic>> = model
+                    .values()
+                    .filter(|(keys, wrapping)| {
+                        keys.len() > 1 && *wrapping == group && !previous.contains(&keys[0])
+                    })
+                    .map(|(keys, _)| keys)
+                    .collect();
+                chains.sort_by_key(|keys| std::cmp::Reverse(keys.len()));
+                let tie = chains.len() > 1 && chains[0].len() == chains[1].len();
+                obsolete.extend(chains.iter().skip(usize::from(!tie)).map(|keys| keys[0]));
+            }
+            for (id, (keys, _)) in &model {
+                let kept = filter.admission(*id) == Some(Admission::Signed);
+                assert_eq!(kept, !obsolete.contains(&keys[0]), "round {round}, peer {id:?}");
+            }
+        }
+    }
+}

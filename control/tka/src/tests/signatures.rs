@@ -2,7 +2,7 @@
 
 use super::support::{aum, bootstrap, cases, file_of, flag, hex, list, node, signer, text, to_hex};
 use crate::ed25519::{Entry, Rules, is_small_order, verify, verify_batch};
-use crate::{NodeKeySignature, SigKind};
+use crate::{Key, NodeKeySignature, Refusal, ReplaceError, SigKind, State, StateId};
 
 #[test]
 fn both_verdicts_are_those_of_the_reference() {
@@ -133,4 +133,23 @@ fn known_signatures_come_out() {
     // The all-zero wrapping key that the official command writes is left out.
     let plain = NodeKeySignature::direct(first, Some(tsrs_base_types::LockPublic::default()), &s1).unwrap();
     assert_eq!(digest(&plain), known("unsigned direct, no wrapping key digest"));
+}
+
+#[test]
+fn a_signature_by_a_leaving_key_is_replaced_and_keeps_its_wrapping_key() {
+    let (s1, s2, s3) = (signer("S1"), signer("S2"), signer("S3"));
+    let keys = [&s1, &s2].map(|key| Key::new(key.public(), 1, None));
+    let state = State::new(keys.into(), vec![[1; 32]], StateId(1, 2));
+    let [first, second] = [0x11, 0x22].map(|byte| tsrs_base_types::NodePublic::from_bytes([byte; 32]));
+    let direct = NodeKeySignature::direct(first, Some(s3.public()), &s1).unwrap();
+    let old = NodeKeySignature::rotation(second, direct, &s3).unwrap().encode();
+    let new = NodeKeySignature::replace(&state, &old, &s1.public(), &s2).unwrap();
+    assert_eq!(new.wrapping_public(), Some(s3.public().as_bytes().as_slice()));
+    assert_eq!(state.authorize(second, &new.encode()).unwrap().key_id, s2.public().as_bytes());
+    let other = NodeKeySignature::replace(&state, &old, &s2.public(), &s2);
+    assert_eq!(other, Err(ReplaceError::OtherKey));
+    // What control made up is not signed.
+    let forged = NodeKeySignature::direct(first, None, &s3).unwrap().encode();
+    let refused = NodeKeySignature::replace(&state, &forged, &s3.public(), &s2);
+    assert_eq!(refused, Err(ReplaceError::Refused(Refusal::Untrusted)));
 }
