@@ -11,7 +11,7 @@ use tsrs_base_types::RegionId;
 use tsrs_control_netmap::{Session, write_cache};
 
 use super::chain::{Asked, Chain, Fate, Stages};
-use super::tailnet::PaperNode;
+use super::tailnet::{PaperNode, REGION_COUNT};
 use crate::stats::Summary;
 use crate::usage::{Spent, Stopwatch, own_memory};
 
@@ -233,10 +233,14 @@ fn write_to_cache(chain: &Chain) -> Result<Cache> {
     Ok(Cache { bytes: json.len(), write: watch.spent().into(), writes_after_deltas: 0 })
 }
 
-/// Peers spread over all.
+/// Peers spread over all of them and over all regions, so that sessions with them open every relay.
 fn targets(peers: u32) -> Vec<PaperNode> {
     let count = TARGET_COUNT.min(peers).max(1);
-    (0..count).map(|index| PaperNode::new(index * (peers / count))).collect()
+    let spread = |index: u32| {
+        let place = index * (peers / count);
+        place - place % REGION_COUNT + index % REGION_COUNT
+    };
+    (0..count).map(|index| PaperNode::new(spread(index))).collect()
 }
 
 struct Sample {
@@ -328,8 +332,21 @@ fn summarize(kind: Kind, samples: &[Sample]) -> Delta {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::write_frames;
     use super::*;
+
+    #[test]
+    fn targets_are_different_peers_of_all_regions() {
+        for peers in [300, 512, 1_000, 5_000, 10_000, 100_000] {
+            let targets = targets(peers);
+            let numbers: BTreeSet<u32> = targets.iter().map(|target| target.number).collect();
+            let regions: BTreeSet<u32> = targets.iter().map(|target| target.home_region()).collect();
+            assert_eq!((numbers.len(), regions.len()), (256, 28), "{peers}");
+            assert!(numbers.iter().all(|number| *number < peers), "{peers}");
+        }
+    }
 
     #[test]
     fn every_kind_of_change_is_in_force_for_the_next_packet() {
