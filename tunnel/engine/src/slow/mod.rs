@@ -94,11 +94,18 @@ impl SlowPath {
 
     /// Works until the engine stops.
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut more_notices = false;
         while !self.plant.is_stopped() {
             self.timer.set(self.plane.poll_timeout());
+            if more_notices {
+                // A flood may bring notices faster than they are taken. The timer and the relays' sockets are polled
+                // only while this task rests.
+                tokio::task::yield_now().await;
+            }
             let plant = Arc::clone(&self.plant);
             let input = tokio::select! {
                 () = plant.slow.notified() => Input::Look,
+                () = std::future::ready(()), if more_notices => Input::Look,
                 () = self.timer.rings() => Input::Look,
                 Some(event) = self.relay_events.recv() => Input::Relay(event),
                 answer = self.questions.next() => Input::Answer(answer),
@@ -119,12 +126,7 @@ impl SlowPath {
                 self.plane.handle_timeout(now);
             }
             self.drain(now);
-            while self.plane.handle_notices(self.plant.clock.now()) {
-                self.drain(now);
-                // Relays and timers have their turn under a flood.
-                tokio::task::yield_now().await;
-                self.relays.take_runs();
-            }
+            more_notices = self.plane.handle_notices(self.plant.clock.now());
             self.drain(now);
         }
     }

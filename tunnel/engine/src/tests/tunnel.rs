@@ -1,12 +1,16 @@
 //! Two engines that know each other's address.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tsrs_tunnel_dataplane::Event;
+use tsrs_tunnel_dataplane::machine::MAX_HANDSHAKES_PER_CALL;
+use tsrs_tunnel_dataplane::notice::MAX_HANDSHAKES;
 use tsrs_tunnel_packet::DropReason;
-use tsrs_tunnel_path::LinkChange;
+use tsrs_tunnel_path::{LinkChange, Source};
 
-use super::host::{Host, host, udp};
+use super::host::{Host, LIMIT, eventually, host, udp};
 use crate::EngineEvent;
 use crate::offload::{Disabled, Offload};
 
@@ -111,7 +115,34 @@ async fn engine_stops_when_it_is_dropped_and_its_handle_says_so() {
 async fn lost_tun_is_told_and_ends_the_engine() {
     let Host { engine, mut outputs, tun, .. } = host(1, Disabled::default());
     drop(tun);
-    let event = tokio::time::timeout(super::host::LIMIT, outputs.events.recv()).await.unwrap();
+    let event = tokio::time::timeout(LIMIT, outputs.events.recv()).await.unwrap();
     assert!(matches!(event, Some(EngineEvent::Failed(_))), "{event:?}");
     drop(engine);
+}
+
+#[tokio::test]
+async fn commands_have_their_turn_while_more_comes_in_than_can_be_taken() {
+    let host = host(1, Disabled::default());
+    let shared = Arc::clone(host.engine.handle().shared());
+    let stop = Arc::new(AtomicBool::new(false));
+    let flood = std::thread::spawn({
+        let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop));
+        let source = Source::Udp(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9));
+        // An initiation with a wrong MAC. Looking into one takes longer than putting it in, so the queue stays full.
+        let mut message = [0; 148];
+        message[0] = 1;
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                shared.notices.push_handshake(source, &message);
+                shared.notices.flush();
+            }
+        }
+    });
+    eventually(async || (shared.notices.handshake_count() == MAX_HANDSHAKES).then_some(())).await;
+    let answer = tokio::time::timeout(LIMIT, host.engine.handle().peer_statuses()).await;
+    let waiting = shared.notices.handshake_count();
+    stop.store(true, Ordering::Relaxed);
+    flood.join().unwrap();
+    assert_eq!(answer, Ok(Ok(Vec::new())));
+    assert!(waiting > MAX_HANDSHAKES_PER_CALL, "the flood had not ended: {waiting} waited");
 }
