@@ -1,13 +1,14 @@
 //! A process inside a host: its output goes to a file, and it ends with its value.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -16,6 +17,10 @@ use crate::{registry, wait};
 
 /// Time that a process gets to end by itself after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Time that a program which ends by itself gets. Far more than any needs: a hung one shall fail its own test, not keep
+/// all the others waiting.
+const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 /// A running process, leader of its own process group, so that Ctrl-C reaches the test first.
 #[derive(Debug)]
@@ -105,9 +110,38 @@ pub(crate) fn bare_command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Runs `command` inside to its end.
+/// Runs `command` inside to its end; kills it, and fails, when that takes longer than [`RUN_LIMIT`].
 pub(crate) fn output(space: &Space, mut command: Command) -> Result<Output> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null());
-    space.run(move || command.output()).with_context(|| format!("run {name}"))
+    let name = format!("{command:?}");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = space.run(move || command.spawn()).with_context(|| format!("run {name}"))?;
+    // What it writes is read while it runs: a full pipe would stop it.
+    let stdout = read_all(child.stdout.take());
+    let stderr = read_all(child.stderr.take());
+    let end = Instant::now() + RUN_LIMIT;
+    let mut take = |receiver: &mpsc::Receiver<Vec<u8>>| {
+        receiver.recv_timeout(end.saturating_duration_since(Instant::now())).or_else(|_| {
+            child.kill()?;
+            child.wait()?;
+            bail!("{name} did not end within {RUN_LIMIT:?}")
+        })
+    };
+    let (stdout, stderr) = (take(&stdout)?, take(&stderr)?);
+    let status = child.wait()?;
+    Ok(Output { status, stdout, stderr })
+}
+
+/// Reads to the end in a thread of its own.
+fn read_all(source: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut source) = source
+            && source.read_to_end(&mut bytes).is_ok()
+        {
+            // Nobody waits any more after the limit.
+            let _ = sender.send(bytes);
+        }
+    });
+    receiver
 }
