@@ -325,6 +325,20 @@ fn without_a_relay_the_agent_runs_after_its_grace() {
 }
 
 #[test]
+fn losing_all_contact_is_no_start_anew() {
+    let (mut bench, _) = Bench::running();
+    let lost = EngineEvent::Contact { live_derp_count: 0, live_peer_count: 0 };
+    bench.agent.handle_engine(lost.clone(), bench.now);
+    assert_eq!(bench.state(), BackendState::Running);
+    // What begins again has no contact yet.
+    for wanted in [false, true] {
+        bench.edit(json!({"WantRunning": wanted, "WantRunningSet": true})).unwrap();
+    }
+    bench.agent.handle_engine(lost, bench.now);
+    assert_eq!(bench.state(), BackendState::Starting);
+}
+
+#[test]
 fn a_refused_key_is_told_once_and_the_next_try_starts_clean() {
     let mut bench = Bench::new();
     bench.start("tskey-auth-bad");

@@ -37,7 +37,7 @@ impl Backend {
         self.snapshot.send_replace(Arc::new(self.agent.snapshot(now())));
     }
 
-    async fn tell(&self, notice: Notice) {
+    async fn tell(&mut self, notice: Notice) {
         let item = match notice {
             Notice::Message(notify) => BusItem { notify: Arc::new(*notify), netmap: None },
             Notice::WithNetmap(notify, netmap) => {
@@ -51,6 +51,7 @@ impl Backend {
                 BusItem { notify: Arc::new(Notify { version, engine, ..Notify::default() }), netmap: None }
             }
         };
+        self.logged.note(&item.notify);
         self.bus.tell(item);
     }
 
