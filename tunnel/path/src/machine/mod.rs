@@ -261,7 +261,7 @@ impl<R: CryptoRngCore> PathMachine<R> {
                 "path changed"
             );
             self.events.push_back(Event::PathChanged { peer: peer.node_key, path });
-            self.redirect_user_pings(id, path.derp_now(), now);
+            self.redirect_user_pings(id, path, now);
         }
         let Some(peer) = self.peers.get_mut(id) else { return };
         let next = peer.paths.as_deref().and_then(|paths| paths.next_timeout());

@@ -7,7 +7,7 @@ use rand_core::CryptoRngCore;
 use tsrs_base_types::{NodePublic, RegionId};
 
 use super::PathMachine;
-use super::api::{Event, PingError, PingId, PongVia};
+use super::api::{Event, PingError, PingId, PongVia, SendPath};
 use super::limits::{MAX_CLI_PINGS, MAX_PING_SIZE, PING_TIMEOUT, UNREACHED_RETRY};
 use super::paths::{Ping, PingTo};
 use super::peers::PeerId;
@@ -43,9 +43,9 @@ struct Waiting {
     size: usize,
     /// The region over which it was sent last.
     relay: Option<RegionId>,
-    /// It did not reach the peer over that one: when it is sent again.
+    /// It did not reach the peer over that one: when it is sent again. For one that had no way yet, when it is given up.
     again_at: Option<Instant>,
-    /// When it is too late for that.
+    /// When it is too late to send it again.
     until: Instant,
 }
 
@@ -76,56 +76,73 @@ impl<R: CryptoRngCore> PathMachine<R> {
                 (candidates.collect(), self.relays.route(id, home))
             }
         };
+        let has_way = relay.is_some() || !direct.is_empty();
         let targets = direct.into_iter().map(PingTo::Udp).chain(relay.map(PingTo::Derp));
         self.user_pings.last_id += 1;
         let ping_id = PingId(self.user_pings.last_id);
         let outstanding = targets.filter(|&to| self.send_ping(id, to, Some(ping_id), size, now)).count();
-        if outstanding > 0 {
+        // A peer that has just come up may be known before its home and its addresses are.
+        if outstanding > 0 || !has_way {
             let until = now + PING_TIMEOUT;
-            let waiting = Waiting { peer: *peer, outstanding, size, relay, again_at: None, until };
+            let again_at = (!has_way).then_some(until);
+            let waiting = Waiting { peer: *peer, outstanding, size, relay, again_at, until };
             self.user_pings.waiting.insert(ping_id, waiting);
         }
         // Also without a way of its own: a peer whose addresses are unknown may call us back.
         self.note_sent(peer, now, now);
         self.settle(id, now);
-        if outstanding > 0 { Ok(ping_id) } else { Err(PingError::NoPath) }
+        if outstanding > 0 || !has_way { Ok(ping_id) } else { Err(PingError::NoPath) }
     }
 
-    /// Sends pings again that did not reach their peer, when it is time. A peer that has just come up is a moment behind
-    /// its name in the netmap.
+    /// Sends pings again that did not reach their peer, when it is time, and gives up those that found no way.
     pub(super) fn run_user_pings(&mut self, now: Instant) {
-        let is_due = |waiting: &Waiting| waiting.again_at.is_some_and(|at| at <= now);
-        let due = self.user_pings.waiting.iter().filter(|(_, waiting)| is_due(waiting));
-        for (ping_id, peer) in due.map(|(&ping_id, waiting)| (ping_id, waiting.peer)).collect::<Vec<_>>() {
+        let mut due = Vec::new();
+        for (&ping_id, waiting) in &mut self.user_pings.waiting {
+            if waiting.again_at.take_if(|at| *at <= now).is_some() {
+                due.push((ping_id, waiting.peer));
+            }
+        }
+        for (ping_id, peer) in due {
             if let Some(id) = self.peers.id(&peer) {
                 self.repeat_user_ping(id, ping_id, now);
                 self.settle(id, now);
             }
+            self.end_user_ping_without_datagram(ping_id);
         }
     }
 
-    /// The relay by which data goes to a peer is another one: so do the pings that wait for an answer.
-    pub(super) fn redirect_user_pings(&mut self, id: PeerId, relay: Option<RegionId>, now: Instant) {
-        if self.user_pings.waiting.is_empty() || relay.is_none() {
+    /// Data goes to a peer another way: so do the pings that wait for an answer and have not tried it.
+    pub(super) fn redirect_user_pings(&mut self, id: PeerId, path: SendPath, now: Instant) {
+        if self.user_pings.waiting.is_empty() || path.is_none() {
             return;
         }
         let Some(peer) = self.peers.get(id).map(|peer| peer.node_key) else { return };
-        let is_late =
-            |waiting: &Waiting| waiting.peer == peer && waiting.relay != relay && now < waiting.until;
+        let relay = path.derp_now();
+        let is_late = |waiting: &Waiting| {
+            let untried = waiting.outstanding == 0 || (relay.is_some() && waiting.relay != relay);
+            waiting.peer == peer && untried && now < waiting.until
+        };
         let late = self.user_pings.waiting.iter().filter(|(_, waiting)| is_late(waiting));
         for ping_id in late.map(|(&ping_id, _)| ping_id).collect::<Vec<_>>() {
             self.repeat_user_ping(id, ping_id, now);
         }
     }
 
+    /// Sends a ping the way that data goes now.
     fn repeat_user_ping(&mut self, id: PeerId, ping_id: PingId, now: Instant) {
-        let relay = self.peers.get(id).and_then(|peer| peer.published.derp_now());
+        let path = self.peers.get(id).map(|peer| peer.published).unwrap_or_default();
         let Some(waiting) = self.user_pings.waiting.get_mut(&ping_id) else { return };
+        let to = match path.derp_now() {
+            Some(region) => PingTo::Derp(region),
+            None => match path.direct {
+                Some(address) => PingTo::Udp(address),
+                None => return,
+            },
+        };
         waiting.again_at = None;
-        waiting.relay = relay;
+        waiting.relay = path.derp_now();
         let size = waiting.size;
-        let Some(region) = relay else { return };
-        if self.send_ping(id, PingTo::Derp(region), Some(ping_id), size, now)
+        if self.send_ping(id, to, Some(ping_id), size, now)
             && let Some(waiting) = self.user_pings.waiting.get_mut(&ping_id)
         {
             waiting.outstanding += 1;
@@ -149,7 +166,11 @@ impl<R: CryptoRngCore> PathMachine<R> {
         let Some(id) = ping_id else { return };
         let Some(waiting) = self.user_pings.waiting.get_mut(&id) else { return };
         waiting.outstanding = waiting.outstanding.saturating_sub(1);
-        if waiting.outstanding == 0 {
+        self.end_user_ping_without_datagram(id);
+    }
+
+    fn end_user_ping_without_datagram(&mut self, id: PingId) {
+        if let Some(waiting) = self.user_pings.waiting.get(&id).filter(|waiting| waiting.outstanding == 0) {
             let peer = waiting.peer;
             self.user_pings.waiting.remove(&id);
             self.events.push_back(Event::PingTimedOut { id, peer });

@@ -581,6 +581,23 @@ fn users_pings_find_a_peer_that_comes_to_its_relay_late() {
     bench.advance(UNREACHED_RETRY);
     assert_eq!(relayed(&mut bench), [], "answered");
 
+    // A peer without any way, then with a relay; and one that never gets one.
+    for (n, home) in [(3, Some(1)), (4, None)] {
+        bench.machine.upsert_peer(PeerConfig { home: None, ..peer_config(n) }, bench.now);
+        let id = bench.machine.ping(&node_key(n), 0, bench.now).unwrap();
+        bench.advance(Duration::from_secs(2));
+        assert!(bench.pinged(n).is_empty());
+        let Some(home) = home else {
+            bench.advance(Duration::from_secs(3));
+            assert!(bench.events.contains(&Event::PingTimedOut { id, peer: node_key(n) }));
+            continue;
+        };
+        bench.machine.patch_peer(&node_key(n), patch(home), bench.now);
+        bench.drain();
+        let sent = bench.sent_to(n);
+        assert!(matches!(sent[..], [(Destination::Derp { .. }, Message::Ping { .. })]), "{sent:?}");
+    }
+
     // A peer that never comes: it ends.
     let id = bench.machine.ping(&node_key(2), 0, bench.now).unwrap();
     for _ in 0..100 {
@@ -598,8 +615,6 @@ fn users_pings_that_cannot_be_made_say_why() {
     assert_eq!(ping(&mut bench, 2, 0), Err(PingError::UnknownPeer));
     bench.machine.upsert_peer(PeerConfig { disco_key: None, ..peer_config(2) }, bench.now);
     assert_eq!(ping(&mut bench, 2, 0), Err(PingError::NoDisco));
-    bench.machine.upsert_peer(PeerConfig { home: None, ..peer_config(3) }, bench.now);
-    assert_eq!(ping(&mut bench, 3, 0), Err(PingError::NoPath));
     bench.machine.upsert_peer(peer_config(4), bench.now);
     assert_eq!(ping(&mut bench, 4, MAX_PING_SIZE + 1), Err(PingError::Size));
     for _ in 0..MAX_OUTSTANDING {
