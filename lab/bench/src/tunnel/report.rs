@@ -6,8 +6,12 @@ use serde::Serialize;
 
 use super::contender::Contender;
 use super::measures::{FOREIGN_LIMIT, MEASURES, Measure, Sample};
+use super::plot::svg;
 use crate::output::Table;
 use crate::stats::Summary;
+
+/// Who stands beside whom: name, title, and whether they are whole agents.
+const GROUPS: [(&str, &str, bool); 2] = [("plain", "Plain tunnels", false), ("agents", "Whole agents", true)];
 
 /// All runs of one contender.
 #[derive(Clone, Debug, Serialize)]
@@ -82,12 +86,32 @@ impl Results {
         self.outcomes.iter().map(|outcome| outcome.failures.len()).sum()
     }
 
+    /// A picture of each group that was measured, by the name of its file.
+    pub(super) fn plots(&self) -> Vec<(&'static str, String)> {
+        let mut plots = Vec::new();
+        for (name, title, agents) in GROUPS {
+            let mut group = self.group(agents);
+            group.sort_by_key(|outcome| !outcome.contender.is_ours());
+            let of = |key| group.iter().map(|outcome| outcome.summaries.get(key)).collect::<Vec<_>>();
+            let rows = MEASURES.into_iter().map(|measure| (measure, of(measure.key)));
+            let rows: Vec<_> = rows.filter(|(_, values)| values.iter().any(Option::is_some)).collect();
+            let names: Vec<_> = group.iter().map(|outcome| outcome.name.as_str()).collect();
+            if !rows.is_empty() {
+                plots.push((name, svg(&format!("{title}: medians (least–most)"), &names, &rows)));
+            }
+        }
+        plots
+    }
+
+    fn group(&self, agents: bool) -> Vec<&Outcome> {
+        self.outcomes.iter().filter(|outcome| outcome.contender.is_agent() == agents).collect()
+    }
+
     /// The tables, and what to know of them.
     pub(super) fn text(&self, skipped: usize) -> String {
         let mut text = String::new();
-        for (title, agents) in [("Plain tunnels", false), ("Whole agents", true)] {
-            let group: Vec<&Outcome> =
-                self.outcomes.iter().filter(|outcome| outcome.contender.is_agent() == agents).collect();
+        for (_, title, agents) in GROUPS {
+            let group = self.group(agents);
             if group.iter().any(|outcome| !outcome.samples.is_empty()) {
                 text.push_str(&format!("{title}: medians (least–most); ratios are ours to theirs\n"));
                 text.push_str(&table(&group));
@@ -170,5 +194,7 @@ mod tests {
         assert!(text.contains("0.50× !"), "{text}");
         assert!(text.contains("6 runs, 1 failed, 1 peers skipped"), "{text}");
         assert!(text.contains("tailscaled 1.2.3 failed: boom\n"), "{text}");
+        let plots = results.plots();
+        assert!(matches!(&plots[..], [("agents", svg)] if svg.contains("tailscaled 1.2.3")), "{plots:?}");
     }
 }
