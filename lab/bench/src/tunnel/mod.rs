@@ -55,6 +55,9 @@ pub(crate) struct Arguments {
     /// Takes our programs as they lie beside this one, and does not build them.
     #[arg(long)]
     no_build: bool,
+    /// Fails where ours uses more of the processor beside the others than it may. These ratios are steady; rates are not.
+    #[arg(long)]
+    gate: bool,
     /// Folder for the results as text, JSON and pictures.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -117,6 +120,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     ensure!(results.failures() == 0, "{} runs failed", results.failures());
+    if arguments.gate {
+        let misses = results.gate_misses();
+        ensure!(misses.is_empty(), "more than is allowed: {}", misses.join("; "));
+    }
     Ok(())
 }
 

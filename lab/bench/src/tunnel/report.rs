@@ -13,6 +13,10 @@ use crate::stats::Summary;
 /// Who stands beside whom: name, title, and whether they are whole agents.
 const GROUPS: [(&str, &str, bool); 2] = [("plain", "Plain tunnels", false), ("agents", "Whole agents", true)];
 
+/// What ours may use of the processor, as a part of what others use: far enough from what is measured that noise does not
+/// reach it, and below what the loss of an offload or of batching would cost.
+const GATES: [(&str, f64); 3] = [("tcp1_cpu", 0.8), ("steady_cpu", 0.6), ("udp_cpu", 0.5)];
+
 /// All runs of one contender.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Outcome {
@@ -84,6 +88,33 @@ impl Results {
     /// Runs, and parts of runs, that gave nothing.
     pub(super) fn failures(&self) -> usize {
         self.outcomes.iter().map(|outcome| outcome.failures.len()).sum()
+    }
+
+    /// The gates that ours does not pass.
+    pub(super) fn gate_misses(&self) -> Vec<String> {
+        let mut misses = Vec::new();
+        for (_, _, agents) in GROUPS {
+            let group = self.group(agents);
+            let (ours, theirs): (Vec<_>, Vec<_>) =
+                group.into_iter().partition(|outcome| outcome.contender.is_ours());
+            for (key, limit) in GATES {
+                let of = |outcome: &Outcome| outcome.summaries.get(key).map(|summary| summary.median);
+                for (ours, theirs) in
+                    ours.iter().flat_map(|ours| theirs.iter().map(move |their| (ours, their)))
+                {
+                    if let (Some(our), Some(their)) = (of(ours), of(theirs))
+                        && our > limit * their
+                    {
+                        let ratio = our / their;
+                        misses.push(format!(
+                            "{key} of {}: {ratio:.2} of {}'s, {limit} allowed",
+                            ours.name, theirs.name
+                        ));
+                    }
+                }
+            }
+        }
+        misses
     }
 
     /// A picture of each group that was measured, by the name of its file.
@@ -178,6 +209,19 @@ mod tests {
 
     fn sample(value: f64) -> Sample {
         Sample { values: BTreeMap::from([("tcp1".to_owned(), value)]), ..Sample::default() }
+    }
+
+    #[test]
+    fn gates_name_what_costs_too_much() {
+        let contenders = [Contender::Agent, Contender::Tailscaled("1.2.3".to_owned())];
+        let mut results = Results::new(contenders.into_iter().map(Outcome::new));
+        let cpu = |tcp: f64, udp: f64| Sample {
+            values: [("tcp1_cpu", tcp), ("udp_cpu", udp)].map(|(key, value)| (key.to_owned(), value)).into(),
+            ..Sample::default()
+        };
+        results.add(0, cpu(2.0, 2.0));
+        results.add(1, cpu(3.0, 3.0));
+        assert_eq!(results.gate_misses(), ["udp_cpu of tsrs-agent: 0.67 of tailscaled 1.2.3's, 0.5 allowed"]);
     }
 
     #[test]
