@@ -351,6 +351,7 @@ impl LabControl {
 
     /// Ends every connection: control, map streams, DERP. The listeners stay.
     pub fn cut_connections(&self) {
+        self.parts.shared.change(Tailnet::end_streams);
         self.parts.shared.cut.send_modify(|cut| *cut += 1);
         self.parts.shared.hubs.values().for_each(|hub| hub.disconnect_all());
     }

@@ -268,6 +268,14 @@ impl Tailnet {
         }
     }
 
+    /// Every map stream ends; what a test puts on one from now on waits for the next.
+    pub(crate) fn end_streams(&mut self) {
+        for node in self.nodes.values_mut() {
+            // Numbers begin with 1, so this is no stream's.
+            node.latest_stream = 0;
+        }
+    }
+
     /// The server has stopped: no stream is open any more.
     pub(crate) fn close_all_streams(&mut self) {
         for node in self.nodes.values_mut() {
