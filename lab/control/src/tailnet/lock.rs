@@ -304,3 +304,6 @@ pub(crate) fn check_secret(state: &State, request: &TkaDisableRequest) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
