@@ -23,7 +23,7 @@ fn node_key(number: u8) -> NodePublic {
 fn register(tailnet: &mut Tailnet, number: u8, members: serde_json::Value) -> RegisterResponse {
     let mut request = json!({
         "Version": 133, "NodeKey": node_key(number), "NLKey": lock_key(number).public(),
-        "Hostinfo": {"Hostname": format!("host{number}")},
+        "Hostinfo": {"Hostname": format!("host{}", number % 100)},
     });
     request.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     let request: RegisterRequest = serde_json::from_value(request).unwrap();
@@ -177,8 +177,11 @@ fn a_new_node_key_is_asked_for_its_signature_before_the_auth_key_is_used_up() {
     let renewed = NodeKeySignature::resign(&direct(2, 1).0, node_key(202), &lock_key(2)).unwrap();
     request["NodeKeySignature"] = json!(Base64(renewed.clone()));
     request["NLKey"] = json!(lock_key(2).public());
-    let answer = register(&mut tailnet, 202, request);
+    let mut answer = RegisterResponse::default();
+    let message = delta(&mut tailnet, |tailnet| answer = register(tailnet, 202, request));
     assert_eq!((answer.error.as_str(), answer.node_key_signature), ("", None));
+    let change = &message.peers_changed_patch[0];
+    assert_eq!((change.key, &change.key_signature), (Some(node_key(202)), &Some(Base64(renewed.clone()))));
     let node = &tailnet.nodes[&NodeId(2)];
     assert_eq!((node.key, &node.key_signature.0), (node_key(202), &renewed));
     assert_eq!(NodeKeySignature::decode(&renewed).unwrap().kind(), SigKind::ROTATION);
