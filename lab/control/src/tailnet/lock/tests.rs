@@ -247,14 +247,14 @@ fn a_lock_ends_with_its_secret_which_every_node_then_gets() {
     assert!(tailnet.lock.state_to_end(&genesis(&[2]).hash().to_string()).is_err());
     let message = delta(&mut tailnet, |tailnet| end(tailnet, &SECRET).unwrap());
     assert!(message.tka_info.unwrap().disabled);
-    let answer = tailnet.lock.bootstrap(&TkaBootstrapRequest::default());
+    let answer = tailnet.lock.bootstrap();
     assert_eq!(answer.disablement_secret.expose(), SECRET);
     assert!(answer.genesis_aum.is_empty());
     assert!(end(&mut tailnet, &SECRET).is_err());
     // The next lock knows nothing of it.
     tailnet.begin_lock(&begin(&genesis(&[2]))).unwrap();
     tailnet.finish_lock(&TkaInitFinishRequest::default(), NOW).unwrap();
-    let answer = tailnet.lock.bootstrap(&TkaBootstrapRequest::default());
+    let answer = tailnet.lock.bootstrap();
     assert_eq!(answer.genesis_aum.0, genesis(&[2]).encode());
     assert!(answer.disablement_secret.expose().is_empty());
 }
@@ -285,7 +285,7 @@ fn a_lie_changes_what_nodes_are_told_and_nothing_else() {
         TkaSyncOfferRequest { head: first.clone(), ancestors: vec![first.clone()], ..Default::default() };
     let mut lie = |lie: LockLie| {
         tailnet.lock.lie(Some(lie), NOW).unwrap();
-        let bootstrap = tailnet.lock.bootstrap(&TkaBootstrapRequest::default());
+        let bootstrap = tailnet.lock.bootstrap();
         let missing = tailnet.lock.sync_offer(&request).map(|answer| answer.missing_aums.len()).ok();
         (tailnet.lock.info(), bootstrap, missing)
     };
