@@ -28,6 +28,7 @@ mod ping;
 mod register;
 mod rpc;
 mod ssh;
+mod tka;
 mod user;
 mod values;
 
@@ -54,8 +55,15 @@ pub use ssh::{
     SshAction, SshEventNotifyRequest, SshPolicy, SshPrincipal, SshRecorderFailureAction, SshRecordingAttempt,
     SshRule,
 };
+pub use tka::{
+    TkaBootstrapRequest, TkaBootstrapResponse, TkaDisableRequest, TkaDisableResponse, TkaInitBeginRequest,
+    TkaInitBeginResponse, TkaInitFinishRequest, TkaInitFinishResponse, TkaSignInfo,
+    TkaSignaturesUsingKeyRequest, TkaSignaturesUsingKeyResponse, TkaSubmitSignatureRequest,
+    TkaSubmitSignatureResponse, TkaSyncOfferRequest, TkaSyncOfferResponse, TkaSyncSendRequest,
+    TkaSyncSendResponse,
+};
 pub use user::{Login, User, UserProfile};
-pub use values::{AuthKey, Base64, CapMap, RawMessage};
+pub use values::{AuthKey, Base64, CapMap, RawMessage, SecretBase64};
 pub use wire::MAX_LIST_LEN;
 
 #[cfg(test)]
