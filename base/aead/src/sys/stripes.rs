@@ -1,0 +1,118 @@
+//! How messages are dealt out to the lanes of Poly1305.
+//!
+//! Every message gets `per_message` lanes, a power of two. Lane `j` of them takes the blocks `j`, `j + per_message`, … and in each
+//! step multiplies by the power `per_message` of `r`, in the last by the one that its last block stands before in the polynomial;
+//! the sum of the lanes is the value of the polynomial. Blocks of zeros in front do not change it, so messages
+//! of any lengths are lined up at their ends.
+
+use std::ops::Range;
+
+use super::Message;
+
+/// Bytes of a block.
+pub(super) const BLOCK_LEN: usize = 16;
+
+/// The plan for up to `LANES` messages.
+pub(super) struct Stripes<const LANES: usize> {
+    per_message: usize,
+    steps: usize,
+    /// The steps in which every lane takes a whole block of its text.
+    inside: Range<usize>,
+    /// Which message the lane belongs to. Lanes that are left over repeat the last one, and nobody looks at them.
+    message: [usize; LANES],
+    /// The number of the lane's block in step 0; below zero for blocks in front.
+    first: [isize; LANES],
+    /// Where that block begins in the buffer, wrapping for blocks in front.
+    origins: [usize; LANES],
+}
+
+impl<const LANES: usize> Stripes<LANES> {
+    /// For at least one message.
+    pub(super) fn new(messages: &[Message]) -> Self {
+        let per_message = LANES / messages.len().next_power_of_two().clamp(1, LANES);
+        let most = messages.iter().map(Message::blocks).max().unwrap_or(1);
+        let least = messages.iter().map(Message::blocks).min().unwrap_or(1);
+        let steps = most.div_ceil(per_message);
+        // Behind the whole blocks come the lengths, and before those what is left of the text.
+        let behind =
+            messages.iter().map(|message| message.blocks() - message.len / BLOCK_LEN).max().unwrap_or(1);
+        let mut plan = Self {
+            per_message,
+            steps,
+            inside: steps - least / per_message..steps - behind.div_ceil(per_message),
+            message: [0; LANES],
+            first: [0; LANES],
+            origins: [0; LANES],
+        };
+        for lane in 0..LANES {
+            let message = (lane / per_message).min(messages.len() - 1);
+            let in_front = (steps * per_message - messages[message].blocks()).cast_signed();
+            let first = (lane % per_message).cast_signed() - in_front;
+            plan.message[lane] = message;
+            plan.first[lane] = first;
+            plan.origins[lane] = messages[message].start.wrapping_add_signed(first * BLOCK_LEN.cast_signed());
+        }
+        plan
+    }
+
+    /// How often each lane multiplies; at least once.
+    pub(super) const fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Steps in which lane `k` takes the [`BLOCK_LEN`] bytes at `origins()[k] + shift(step)`.
+    pub(super) fn inside(&self) -> Range<usize> {
+        self.inside.clone()
+    }
+
+    pub(super) const fn origins(&self) -> &[usize; LANES] {
+        &self.origins
+    }
+
+    pub(super) const fn shift(&self, step: usize) -> usize {
+        step * self.per_message * BLOCK_LEN
+    }
+
+    /// The lane's block in any step: low half, high half, and 1 for the bit above, or 0 in front of the message.
+    pub(super) fn block(&self, buffer: &[u8], messages: &[Message], lane: usize, step: usize) -> [u64; 3] {
+        let message = &messages[self.message[lane]];
+        let Ok(number) = usize::try_from(self.first[lane] + (step * self.per_message).cast_signed()) else {
+            return [0; 3];
+        };
+        let text = &buffer[message.start..message.start + message.len];
+        let Some(rest) = text.get(number * BLOCK_LEN..).filter(|rest| !rest.is_empty()) else {
+            return [message.lengths[0], message.lengths[1], 1];
+        };
+        let mut block = [0; BLOCK_LEN];
+        let len = rest.len().min(BLOCK_LEN);
+        block[..len].copy_from_slice(&rest[..len]);
+        let block = u128::from_le_bytes(block);
+        [low_half(block), low_half(block >> 64), 1]
+    }
+
+    /// The lanes of a message.
+    pub(super) const fn lanes_of(&self, message: usize) -> Range<usize> {
+        message * self.per_message..(message + 1) * self.per_message
+    }
+
+    /// The message of each lane.
+    pub(super) const fn messages(&self) -> &[usize; LANES] {
+        &self.message
+    }
+
+    /// How often the power of `r` has to be squared.
+    pub(super) const fn squarings(&self) -> u32 {
+        self.per_message.ilog2()
+    }
+
+    /// Whether the power of `r` in the lane's last step has that bit, when counted from the power 1.
+    pub(super) const fn has_bit(&self, lane: usize, bit: u32) -> bool {
+        let power = self.per_message - lane % self.per_message;
+        (power - 1) >> bit & 1 == 1
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+const fn low_half(wide: u128) -> u64 {
+    wide as u64
+}
