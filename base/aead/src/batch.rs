@@ -57,7 +57,7 @@ fn run_group(
 ) {
     let mut pass = Pass::default();
     for (index, record) in group.iter().enumerate() {
-        pass.push(index, record.counter, 0, Span::default());
+        pass.push_key(index, record);
     }
     let mut texts = Texts::default();
     texts.fill(group, &mut pass);
@@ -114,16 +114,35 @@ struct Pass {
 }
 
 impl Pass {
-    /// There must be room.
-    fn push(&mut self, owner: usize, counter: u64, block: u32, span: Span) {
-        // The nonce is four zero bytes and the counter.
-        let [low, high] = [counter, counter >> 32].map(low_word);
-        for (words, word) in self.tails.iter_mut().zip([block, 0, low, high]) {
-            words[self.used] = word;
+    /// Adds the block that the record's key for Poly1305 is taken from. There must be room.
+    fn push_key(&mut self, owner: usize, record: &Record) {
+        self.spans[self.used] = Span::default();
+        self.push(owner, record, 0, 1);
+    }
+
+    /// Adds the blocks for `len` bytes of the record's text that stand behind `before` others. There must be room.
+    fn push_text(&mut self, owner: usize, record: &Record, before: usize, len: usize) {
+        let count = len.div_ceil(BLOCK_LEN);
+        for (span, at) in self.spans[self.used..].iter_mut().zip((0..len).step_by(BLOCK_LEN)) {
+            *span = Span { start: record.start + before + at, len: (len - at).min(BLOCK_LEN) };
         }
-        self.spans[self.used] = span;
-        self.owners[self.used] = owner;
-        self.used += 1;
+        // The first block of the keystream is not for the text; no buffer holds 2^32.
+        let block = u32::try_from(before / BLOCK_LEN + 1).unwrap_or(u32::MAX);
+        self.push(owner, record, block, count);
+    }
+
+    fn push(&mut self, owner: usize, record: &Record, block: u32, count: usize) {
+        let lanes = self.used..self.used + count;
+        let [blocks, zeros, low, high] = &mut self.tails;
+        for (lane, block) in blocks[lanes.clone()].iter_mut().zip(block..) {
+            *lane = block;
+        }
+        // The nonce is four zero bytes and the counter.
+        zeros[lanes.clone()].fill(0);
+        low[lanes.clone()].fill(low_word(record.counter));
+        high[lanes.clone()].fill(low_word(record.counter >> 32));
+        self.owners[lanes.clone()].fill(owner);
+        self.used = lanes.end;
     }
 
     fn forget(&mut self, unwanted: impl Fn(usize) -> bool) {
@@ -135,11 +154,11 @@ impl Pass {
     }
 }
 
-/// The next block of the texts in the line.
+/// What follows of the texts in the line.
 #[derive(Default)]
 struct Texts {
     record: usize,
-    /// Bytes of the text before it.
+    /// Bytes of its text before.
     before: usize,
 }
 
@@ -147,21 +166,13 @@ impl Texts {
     /// Fills what is left of a pass.
     fn fill(&mut self, group: &[Record], pass: &mut Pass) {
         while let Some(record) = group.get(self.record) {
-            // The first block of the keystream is not for the text. 2^32 blocks are more than a buffer holds.
-            let mut block = u32::try_from(self.before / BLOCK_LEN + 1).unwrap_or(u32::MAX);
-            while record.done && self.before < record.text_len {
-                if pass.used == LANES {
+            if record.done {
+                let len = (record.text_len - self.before).min((LANES - pass.used) * BLOCK_LEN);
+                pass.push_text(self.record, record, self.before, len);
+                self.before += len;
+                if self.before < record.text_len {
                     return;
                 }
-                let len = (record.text_len - self.before).min(BLOCK_LEN);
-                pass.push(
-                    self.record,
-                    record.counter,
-                    block,
-                    Span { start: record.start + self.before, len },
-                );
-                self.before += len;
-                block += 1;
             }
             self.record += 1;
             self.before = 0;

@@ -5,6 +5,7 @@
 //! the sum of the lanes is the value of the polynomial. Blocks of zeros in front do not change it, so messages
 //! of any lengths are lined up at their ends.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::Message;
@@ -16,7 +17,6 @@ pub(super) const BLOCK_LEN: usize = 16;
 pub(super) struct Stripes<const LANES: usize> {
     per_message: usize,
     steps: usize,
-    /// The steps in which every lane takes a whole block of its text.
     inside: Range<usize>,
     /// Which message the lane belongs to. Lanes that are left over repeat the last one, and nobody looks at them.
     message: [usize; LANES],
@@ -45,9 +45,9 @@ impl<const LANES: usize> Stripes<LANES> {
             origins: [0; LANES],
         };
         for lane in 0..LANES {
-            let message = (lane / per_message).min(messages.len() - 1);
+            let message = (lane >> per_message.ilog2()).min(messages.len() - 1);
             let in_front = (steps * per_message - messages[message].blocks()).cast_signed();
-            let first = (lane % per_message).cast_signed() - in_front;
+            let first = (lane & (per_message - 1)).cast_signed() - in_front;
             plan.message[lane] = message;
             plan.first[lane] = first;
             plan.origins[lane] = messages[message].start.wrapping_add_signed(first * BLOCK_LEN.cast_signed());
@@ -60,17 +60,27 @@ impl<const LANES: usize> Stripes<LANES> {
         self.steps
     }
 
-    /// Steps in which lane `k` takes the [`BLOCK_LEN`] bytes at `origins()[k] + shift(step)`.
+    /// The steps in which every lane takes a whole block of its text.
     pub(super) fn inside(&self) -> Range<usize> {
         self.inside.clone()
     }
 
-    pub(super) const fn origins(&self) -> &[usize; LANES] {
-        &self.origins
+    /// What the lanes read in the steps [`Self::inside`]; in each of them, [`Self::stride`] bytes behind the last.
+    pub(super) fn texts<'b>(&self, buffer: &'b [u8]) -> Texts<'b, LANES> {
+        let begin = self.inside.start * self.stride();
+        let len = match self.inside.len() {
+            0 => 0,
+            count => (count - 1) * self.stride() + BLOCK_LEN,
+        };
+        Texts::new(self.origins.map(|origin| {
+            let start = if len == 0 { 0 } else { origin.wrapping_add(begin) };
+            &buffer[start..start + len]
+        }))
     }
 
-    pub(super) const fn shift(&self, step: usize) -> usize {
-        step * self.per_message * BLOCK_LEN
+    /// Bytes from a lane's block to its next.
+    pub(super) const fn stride(&self) -> usize {
+        self.per_message * BLOCK_LEN
     }
 
     /// The lane's block in any step: low half, high half, and 1 for the bit above, or 0 in front of the message.
@@ -107,12 +117,55 @@ impl<const LANES: usize> Stripes<LANES> {
 
     /// Whether the power of `r` in the lane's last step has that bit, when counted from the power 1.
     pub(super) const fn has_bit(&self, lane: usize, bit: u32) -> bool {
-        let power = self.per_message - lane % self.per_message;
+        let power = self.per_message - (lane & (self.per_message - 1));
         (power - 1) >> bit & 1 == 1
+    }
+}
+
+/// A text for each lane, all of the same length, so that one look at the length is enough for a block of each.
+pub(super) struct Texts<'b, const LANES: usize> {
+    starts: [*const u8; LANES],
+    /// Bytes that may be read from each of the starts, as long as the buffer is borrowed.
+    len: usize,
+    buffer: PhantomData<&'b [u8]>,
+}
+
+impl<'b, const LANES: usize> Texts<'b, LANES> {
+    fn new(texts: [&'b [u8]; LANES]) -> Self {
+        let len = texts.iter().map(|text| text.len()).min().unwrap_or(0);
+        Self { starts: texts.map(<[u8]>::as_ptr), len, buffer: PhantomData }
+    }
+
+    /// The blocks that begin there; none behind the end.
+    #[inline]
+    pub(super) fn blocks(&self, at: usize) -> Option<[&'b [u8; BLOCK_LEN]; LANES]> {
+        let within = self.len.checked_sub(BLOCK_LEN).is_some_and(|last| at <= last);
+        // SAFETY: the 16 bytes end within the `len` that are borrowed behind each start, for as long as the reference lives.
+        within.then(|| self.starts.map(|start| unsafe { &*start.add(at).cast() }))
     }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
 const fn low_half(wide: u128) -> u64 {
     wide as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_end_with_the_shortest_text() {
+        let buffer: Vec<u8> = (0..100).collect();
+        for len in 0..40 {
+            let texts = Texts::new([&buffer[..40], &buffer[50..50 + len], &buffer[60..]]);
+            for at in (0..50).chain([usize::MAX]) {
+                let blocks = texts.blocks(at);
+                assert_eq!(blocks.is_some(), len >= BLOCK_LEN && at <= len - BLOCK_LEN, "{len} {at}");
+                for (block, start) in blocks.into_iter().flatten().zip([0, 50, 60]) {
+                    assert_eq!(block, &buffer[start + at..][..BLOCK_LEN]);
+                }
+            }
+        }
+    }
 }

@@ -48,8 +48,11 @@ fn four_tags(buffer: &[u8], messages: &[Message], keys: &[OneTimeKey; WIDTH], ta
     for step in 0..inside.start.min(stripes.steps() - 1) {
         sum = absorbed(sum, outside(buffer, messages, &stripes, step), &each);
     }
-    for step in inside.clone() {
-        sum = absorbed(sum, loaded(buffer, stripes.origins(), stripes.shift(step)), &each);
+    let texts = stripes.texts(buffer);
+    let mut at = 0;
+    while let Some(blocks) = texts.blocks(at) {
+        sum = absorbed(sum, loaded(blocks), &each);
+        at += stripes.stride();
     }
     for step in inside.end.max(inside.start)..stripes.steps() - 1 {
         sum = absorbed(sum, outside(buffer, messages, &stripes, step), &each);
@@ -154,16 +157,12 @@ fn dot([x0, x1, x2, x3, x4]: Limbs, [y0, y1, y2, y3, y4]: Limbs) -> __m256i {
     _mm256_add_epi64(_mm256_add_epi64(first, second), _mm256_mul_epu32(x4, y4))
 }
 
-/// The blocks of four lanes that lie whole in the buffer.
+/// The blocks of four lanes.
+#[inline]
 #[target_feature(enable = "avx2")]
-fn loaded(buffer: &[u8], origins: &[usize; WIDTH], shift: usize) -> Limbs {
-    let block = |lane: usize| {
-        let start = origins[lane].wrapping_add(shift);
-        buffer[start..start + BLOCK_LEN].first_chunk().map_or_else(|| [0; BLOCK_LEN], |block| *block)
-    };
+fn loaded([b0, b1, b2, b3]: [&[u8; BLOCK_LEN]; WIDTH]) -> Limbs {
     // Taken in this order, the halves come out of the pairs in the order of the lanes.
-    let even = pair(block(0), block(2));
-    let odd = pair(block(1), block(3));
+    let (even, odd) = (pair(b0, b2), pair(b1, b3));
     cut(_mm256_unpacklo_epi64(even, odd), _mm256_unpackhi_epi64(even, odd), splat(1 << ABOVE))
 }
 
@@ -191,8 +190,8 @@ fn cut(low: __m256i, high: __m256i, above: __m256i) -> Limbs {
 }
 
 #[target_feature(enable = "avx2")]
-fn pair(low: [u8; BLOCK_LEN], high: [u8; BLOCK_LEN]) -> __m256i {
-    _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load_block(&low)), load_block(&high))
+fn pair(low: &[u8; BLOCK_LEN], high: &[u8; BLOCK_LEN]) -> __m256i {
+    _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load_block(low)), load_block(high))
 }
 
 #[target_feature(enable = "avx2")]

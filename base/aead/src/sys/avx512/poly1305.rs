@@ -42,11 +42,12 @@ pub(super) fn tags(buffer: &[u8], messages: &[Message], keys: &[OneTimeKey; LANE
     for step in 0..inside.start.min(stripes.steps() - 1) {
         at_the_ends(&mut sum, step, &each);
     }
-    for step in inside.clone() {
-        let shift = stripes.shift(step);
-        let (low, high) = stripes.origins().split_at(WIDTH);
-        sum[0] = absorbed(sum[0], loaded(buffer, low, shift), each[0]);
-        sum[1] = absorbed(sum[1], loaded(buffer, high, shift), each[1]);
+    let texts = stripes.texts(buffer);
+    let mut at = 0;
+    while let Some([b0, b1, b2, b3, b4, b5, b6, b7, c0, c1, c2, c3, c4, c5, c6, c7]) = texts.blocks(at) {
+        sum[0] = absorbed(sum[0], loaded([b0, b1, b2, b3, b4, b5, b6, b7]), each[0]);
+        sum[1] = absorbed(sum[1], loaded([c0, c1, c2, c3, c4, c5, c6, c7]), each[1]);
+        at += stripes.stride();
     }
     for step in inside.end.max(inside.start)..stripes.steps() - 1 {
         at_the_ends(&mut sum, step, &each);
@@ -150,16 +151,13 @@ fn dot([x0, x1, x2]: Limbs, [y0, y1, y2]: Limbs) -> (__m512i, __m512i) {
     (low, high)
 }
 
-/// The blocks of eight lanes that lie whole in the buffer.
+/// The blocks of eight lanes.
+#[inline]
 #[target_feature(enable = "avx512f")]
-fn loaded(buffer: &[u8], origins: &[usize], shift: usize) -> Limbs {
-    let block = |lane: usize| {
-        let start = origins[lane].wrapping_add(shift);
-        buffer[start..start + BLOCK_LEN].first_chunk().map_or_else(|| [0; BLOCK_LEN], |block| *block)
-    };
+fn loaded([b0, b1, b2, b3, b4, b5, b6, b7]: [&[u8; BLOCK_LEN]; WIDTH]) -> Limbs {
     // Taken in this order, the halves come out of the pairs in the order of the lanes.
-    let even = quarters([block(0), block(2), block(4), block(6)]);
-    let odd = quarters([block(1), block(3), block(5), block(7)]);
+    let even = quarters([b0, b2, b4, b6]);
+    let odd = quarters([b1, b3, b5, b7]);
     cut(_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd), splat(1 << ABOVE))
 }
 
@@ -184,8 +182,8 @@ fn cut(low: __m512i, high: __m512i, above: __m512i) -> Limbs {
 }
 
 #[target_feature(enable = "avx512f")]
-fn quarters(blocks: [[u8; BLOCK_LEN]; 4]) -> __m512i {
-    let [b0, b1, b2, b3] = blocks.map(|block| load_block(&block));
+fn quarters(blocks: [&[u8; BLOCK_LEN]; 4]) -> __m512i {
+    let [b0, b1, b2, b3] = blocks.map(|block| load_block(block));
     let pair = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(b0), b1);
     _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(pair, b2), b3)
 }
