@@ -7,7 +7,7 @@
 use subtle::ConstantTimeEq;
 
 use crate::one_time::OneTimeKey;
-use crate::sys::{LANES, Message, Rows, Simd, Span, Tails};
+use crate::sys::{LANES, Message, Piece, Rows, Simd, Tails};
 use crate::{Record, TAG_LEN};
 
 /// Bytes of a block of keystream.
@@ -56,8 +56,8 @@ fn run_group(
     rows: &mut Rows,
 ) {
     let mut pass = Pass::default();
-    for (index, record) in group.iter().enumerate() {
-        pass.push_key(index, record);
+    for record in &*group {
+        pass.push_key(record);
     }
     let mut texts = Texts::default();
     texts.fill(group, &mut pass);
@@ -77,8 +77,8 @@ fn run_group(
         pass.forget(|index| !group[index].done);
     }
     while pass.used > 0 {
-        simd.xor(buffer, &pass.spans[..pass.used], &rows.0);
-        pass.used = 0;
+        simd.xor(buffer, pass.pieces(), &rows.0);
+        pass.clear();
         texts.fill(group, &mut pass);
         if pass.used > 0 {
             simd.keystream(key, &pass.tails, pass.used, rows);
@@ -107,50 +107,64 @@ fn tags(simd: Simd, buffer: &[u8], group: &[Record], keys: &[OneTimeKey; LANES])
 struct Pass {
     used: usize,
     tails: Tails,
-    /// What each block is for; empty if it is not added to a text.
-    spans: [Span; LANES],
-    /// The record in the group that it is for.
+    /// Which texts the blocks are added to, and how many pieces of texts there are.
+    pieces: [Piece; LANES],
+    piece_count: usize,
+    /// The record in the group that each piece belongs to.
     owners: [usize; LANES],
 }
 
 impl Pass {
+    fn pieces(&self) -> &[Piece] {
+        &self.pieces[..self.piece_count]
+    }
+
     /// Adds the block that the record's key for Poly1305 is taken from. There must be room.
-    fn push_key(&mut self, owner: usize, record: &Record) {
-        self.spans[self.used] = Span::default();
-        self.push(owner, record, 0, 1);
+    fn push_key(&mut self, record: &Record) {
+        self.push(record, 0, 1);
     }
 
     /// Adds the blocks for `len` bytes of the record's text that stand behind `before` others. There must be room.
     fn push_text(&mut self, owner: usize, record: &Record, before: usize, len: usize) {
         let count = len.div_ceil(BLOCK_LEN);
-        for (span, at) in self.spans[self.used..].iter_mut().zip((0..len).step_by(BLOCK_LEN)) {
-            *span = Span { start: record.start + before + at, len: (len - at).min(BLOCK_LEN) };
+        if count == 0 {
+            return;
         }
+        self.pieces[self.piece_count] = Piece { start: record.start + before, len, row: self.used };
+        self.owners[self.piece_count] = owner;
+        self.piece_count += 1;
         // The first block of the keystream is not for the text; no buffer holds 2^32.
-        let block = u32::try_from(before / BLOCK_LEN + 1).unwrap_or(u32::MAX);
-        self.push(owner, record, block, count);
+        self.push(record, u32::try_from(before / BLOCK_LEN + 1).unwrap_or(u32::MAX), count);
     }
 
-    fn push(&mut self, owner: usize, record: &Record, block: u32, count: usize) {
-        let lanes = self.used..self.used + count;
-        let [blocks, zeros, low, high] = &mut self.tails;
-        for (lane, block) in blocks[lanes.clone()].iter_mut().zip(block..) {
-            *lane = block;
-        }
+    /// The lanes behind are written, too: a loop over all of them is a few vector instructions, one over some is not.
+    fn push(&mut self, record: &Record, block: u32, count: usize) {
+        let block = block.wrapping_sub(u32::try_from(self.used).unwrap_or(0));
         // The nonce is four zero bytes and the counter.
-        zeros[lanes.clone()].fill(0);
-        low[lanes.clone()].fill(low_word(record.counter));
-        high[lanes.clone()].fill(low_word(record.counter >> 32));
-        self.owners[lanes.clone()].fill(owner);
-        self.used = lanes.end;
-    }
-
-    fn forget(&mut self, unwanted: impl Fn(usize) -> bool) {
-        for (span, owner) in self.spans.iter_mut().zip(self.owners).take(self.used) {
-            if unwanted(owner) {
-                span.len = 0;
+        let (low, high) = (low_word(record.counter), low_word(record.counter >> 32));
+        let [blocks, _, lows, highs] = &mut self.tails;
+        for (lane, at) in (0..LANES).zip(0..) {
+            if lane >= self.used {
+                blocks[lane] = block.wrapping_add(at);
+                lows[lane] = low;
+                highs[lane] = high;
             }
         }
+        self.used += count;
+    }
+
+    /// The texts of these records stay as they are.
+    fn forget(&mut self, unwanted: impl Fn(usize) -> bool) {
+        for (piece, owner) in self.pieces.iter_mut().zip(self.owners).take(self.piece_count) {
+            if unwanted(owner) {
+                piece.len = 0;
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.used = 0;
+        self.piece_count = 0;
     }
 }
 

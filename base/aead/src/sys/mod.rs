@@ -42,11 +42,13 @@ pub(crate) type Tails = [[u32; LANES]; 4];
 #[repr(align(64))]
 pub(crate) struct Rows(pub(crate) [[u64; 8]; LANES]);
 
-/// A piece of the buffer, 64 bytes at most.
+/// A piece of the buffer to which keystream is added.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Span {
+pub(crate) struct Piece {
     pub(crate) start: usize,
     pub(crate) len: usize,
+    /// The row of keystream that it begins with.
+    pub(crate) row: usize,
 }
 
 /// What is authenticated: bytes of the buffer, padded with zeros to whole blocks, and a last block that says how many of them are
@@ -115,13 +117,13 @@ impl Simd {
         }
     }
 
-    /// Adds keystream to texts: row `k` to the span `k`, as far as that reaches.
-    pub(crate) fn xor(self, buffer: &mut [u8], spans: &[Span], rows: &[[u64; 8]]) {
+    /// Adds keystream to texts, for each piece as far as the rows reach.
+    pub(crate) fn xor(self, buffer: &mut [u8], pieces: &[Piece], rows: &[[u64; 8]]) {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(simd) => simd.xor(buffer, spans, rows),
+            Self::Avx512(simd) => simd.xor(buffer, pieces, rows),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(simd) => simd.xor(buffer, spans, rows),
+            Self::Avx2(simd) => simd.xor(buffer, pieces, rows),
         }
     }
 

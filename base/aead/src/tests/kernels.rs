@@ -1,7 +1,7 @@
 //! The steps of each implementation put together with what the batches of data packets lack: any nonce, and additional data.
 
 use crate::one_time::OneTimeKey;
-use crate::sys::{LANES, Message, Rows, Simd, Span, Tails};
+use crate::sys::{LANES, Message, Piece, Rows, Simd, Tails};
 use crate::{KEY_LEN, TAG_LEN};
 
 /// Key, nonce and additional data of one message.
@@ -27,11 +27,10 @@ pub(super) fn open(simd: Simd, inputs: &Inputs<'_>, sealed: &[u8]) -> Option<Vec
 
 fn crypted(simd: Simd, inputs: &Inputs<'_>, text: &[u8]) -> Vec<u8> {
     let mut out = text.to_vec();
-    let spans: Vec<Span> =
-        (0..text.len()).step_by(64).map(|start| Span { start, len: (text.len() - start).min(64) }).collect();
-    for (pass, spans) in spans.chunks(LANES).enumerate() {
+    for (pass, start) in (0..text.len()).step_by(64 * LANES).enumerate() {
         let rows = rows(simd, inputs, u32::try_from(1 + pass * LANES).unwrap());
-        simd.xor(&mut out, spans, &rows.0);
+        let piece = Piece { start, len: (text.len() - start).min(64 * LANES), row: 0 };
+        simd.xor(&mut out, &[piece], &rows.0);
     }
     out
 }

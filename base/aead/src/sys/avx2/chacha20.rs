@@ -7,7 +7,7 @@ use std::arch::x86_64::{
     _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
-use crate::sys::{CONSTANTS, DOUBLE_ROUNDS, Rows, Span, Tails};
+use crate::sys::{CONSTANTS, DOUBLE_ROUNDS, Piece, Rows, Tails};
 
 /// Blocks of a vector.
 const WIDTH: usize = 8;
@@ -48,24 +48,18 @@ fn eight_blocks(key: &[u32; 8], last: Quad, rows: &mut [[u64; 8]; WIDTH]) {
     }
 }
 
-/// Adds the keystream to the texts: row `k` to the span `k`, as far as that reaches.
+/// Adds keystream to the texts, for each piece as far as the rows reach.
 #[target_feature(enable = "avx2")]
-pub(super) fn xor(buffer: &mut [u8], spans: &[Span], rows: &[[u64; 8]]) {
-    for (span, row) in spans.iter().zip(rows) {
-        let text = &mut buffer[span.start..span.start + span.len];
-        // With a length that the compiler knows these are a few vector instructions.
-        let (words, rest) = text.as_chunks_mut::<8>();
-        if let (Ok(words), []) = (<&mut [[u8; 8]; 8]>::try_from(&mut *words), &*rest) {
-            for (bytes, key) in words.iter_mut().zip(row) {
-                *bytes = (u64::from_le_bytes(*bytes) ^ key).to_le_bytes();
-            }
-            continue;
+pub(super) fn xor(buffer: &mut [u8], pieces: &[Piece], rows: &[[u64; 8]]) {
+    for piece in pieces {
+        let keys = rows[piece.row..].as_flattened();
+        let (words, rest) = buffer[piece.start..piece.start + piece.len].as_chunks_mut::<8>();
+        // The compiler makes vectors of it.
+        for (word, key) in words.iter_mut().zip(keys) {
+            *word = (u64::from_le_bytes(*word) ^ key).to_le_bytes();
         }
-        let used = words.len();
-        for (bytes, key) in words.iter_mut().zip(row) {
-            *bytes = (u64::from_le_bytes(*bytes) ^ key).to_le_bytes();
-        }
-        for (byte, key) in rest.iter_mut().zip(row.get(used).copied().unwrap_or_default().to_le_bytes()) {
+        let key = keys.get(words.len()).copied().unwrap_or_default();
+        for (byte, key) in rest.iter_mut().zip(key.to_le_bytes()) {
             *byte ^= key;
         }
     }

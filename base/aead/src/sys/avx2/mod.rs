@@ -3,7 +3,7 @@
 mod chacha20;
 mod poly1305;
 
-use super::{LANES, Message, Rows, Span, Tails};
+use super::{LANES, Message, Piece, Rows, Tails};
 use crate::one_time::OneTimeKey;
 
 /// Proof that the processor and the system have what the functions of this module need.
@@ -20,9 +20,9 @@ impl Avx2 {
         unsafe { chacha20::keystream(key, tails, used, rows) }
     }
 
-    pub(super) fn xor(self, buffer: &mut [u8], spans: &[Span], rows: &[[u64; 8]]) {
+    pub(super) fn xor(self, buffer: &mut [u8], pieces: &[Piece], rows: &[[u64; 8]]) {
         // SAFETY: as above.
-        unsafe { chacha20::xor(buffer, spans, rows) }
+        unsafe { chacha20::xor(buffer, pieces, rows) }
     }
 
     pub(super) fn tags(

@@ -6,7 +6,7 @@ use std::arch::x86_64::{
     _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
-use crate::sys::{CONSTANTS, DOUBLE_ROUNDS, LANES, Rows, Span, Tails};
+use crate::sys::{CONSTANTS, DOUBLE_ROUNDS, LANES, Piece, Rows, Tails};
 
 /// A row of the state: four words.
 type Quad = [__m512i; 4];
@@ -40,23 +40,31 @@ pub(super) fn keystream(key: &[u32; 8], tails: &Tails, rows: &mut Rows) {
     }
 }
 
-/// Adds the keystream to the texts: row `k` to the span `k`, as far as that reaches.
+/// Adds keystream to the texts, for each piece as far as the rows reach.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn xor(buffer: &mut [u8], spans: &[Span], rows: &[[u64; 8]]) {
-    for (span, row) in spans.iter().zip(rows) {
-        let text = &mut buffer[span.start..span.start + span.len];
-        let len = text.len().min(size_of_val(row));
-        let mask = u64::MAX.checked_shr(64 - u32::try_from(len).unwrap_or(0)).unwrap_or(0);
-        // SAFETY: 64 bytes that are borrowed. Of the text, the bytes that the mask leaves out are not touched, and the others, `len`
-        // at most, lie in it.
-        unsafe {
-            let key = _mm512_loadu_si512(row.as_ptr().cast());
-            let sum = _mm512_xor_si512(key, _mm512_maskz_loadu_epi8(mask, text.as_ptr().cast()));
-            if mask == u64::MAX {
-                // Much faster than a store with a mask.
+pub(super) fn xor(buffer: &mut [u8], pieces: &[Piece], rows: &[[u64; 8]]) {
+    for piece in pieces {
+        let (whole, rest) = buffer[piece.start..piece.start + piece.len].as_chunks_mut::<64>();
+        let rows = &rows[piece.row..];
+        for (text, row) in whole.iter_mut().zip(rows) {
+            // SAFETY: 64 bytes that are borrowed, and as many exclusively; no alignment is asked for.
+            unsafe {
+                let sum = _mm512_xor_si512(
+                    _mm512_loadu_si512(row.as_ptr().cast()),
+                    _mm512_loadu_si512(text.as_ptr().cast()),
+                );
                 _mm512_storeu_si512(text.as_mut_ptr().cast(), sum);
-            } else {
-                _mm512_mask_storeu_epi8(text.as_mut_ptr().cast(), mask, sum);
+            }
+        }
+        if let Some(row) = rows.get(whole.len()) {
+            let mask = (1 << rest.len()) - 1;
+            // SAFETY: 64 bytes that are borrowed. Of the text, only the bytes of the mask are touched, which are all of it.
+            unsafe {
+                let sum = _mm512_xor_si512(
+                    _mm512_loadu_si512(row.as_ptr().cast()),
+                    _mm512_maskz_loadu_epi8(mask, rest.as_ptr().cast()),
+                );
+                _mm512_mask_storeu_epi8(rest.as_mut_ptr().cast(), mask, sum);
             }
         }
     }
