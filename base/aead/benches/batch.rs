@@ -1,8 +1,8 @@
 //! What a record costs: each implementation that this machine can run, for sizes of text and of batch, beside `ring`.
 //!
 //! `cargo bench -p tsrs-base-aead`. One core; the implementations take turns, so that what others do on the machine meets all of
-//! them. Shown are nanoseconds per record, the fastest of all turns and the median, and how many times
-//! as fast as `ring` that is.
+//! them. Shown are nanoseconds per record, the fastest of all turns and the median, and how many times as fast as `ring` that is.
+//! With `-- always`, batches that would be left to `ring` are not.
 #![expect(clippy::print_stdout, reason = "the program's output")]
 
 use std::hint::black_box;
@@ -26,15 +26,17 @@ struct Contender {
 }
 
 fn main() {
+    let always = std::env::args().any(|argument| argument == "always");
     for text_len in TEXT_LENS {
         for batch in BATCHES {
-            measure(text_len, batch);
+            measure(text_len, batch, always);
         }
     }
 }
 
-fn measure(text_len: usize, batch: usize) {
+fn measure(text_len: usize, batch: usize, always: bool) {
     let mut contenders: Vec<Contender> = Implementation::all()
+        .map(|implementation| if always { implementation.always() } else { implementation })
         .map(|implementation| Contender {
             name: implementation.name(),
             key: Key::new(&[7; KEY_LEN], implementation),

@@ -53,14 +53,23 @@ fn eight_blocks(key: &[u32; 8], last: Quad, rows: &mut [[u64; 8]; WIDTH]) {
 pub(super) fn xor(buffer: &mut [u8], pieces: &[Piece], rows: &[[u64; 8]]) {
     for piece in pieces {
         let keys = rows[piece.row..].as_flattened();
-        let (words, rest) = buffer[piece.start..piece.start + piece.len].as_chunks_mut::<8>();
-        // The compiler makes vectors of it.
-        for (word, key) in words.iter_mut().zip(keys) {
-            *word = (u64::from_le_bytes(*word) ^ key).to_le_bytes();
+        let (halves, rest) = buffer[piece.start..piece.start + piece.len].as_chunks_mut::<32>();
+        let (key_halves, _) = keys.as_chunks::<4>();
+        for (text, key) in halves.iter_mut().zip(key_halves) {
+            // SAFETY: 32 bytes that are borrowed, and as many exclusively; no alignment is asked for.
+            unsafe {
+                let sum = _mm256_xor_si256(
+                    _mm256_loadu_si256(key.as_ptr().cast()),
+                    _mm256_loadu_si256(text.as_ptr().cast()),
+                );
+                _mm256_storeu_si256(text.as_mut_ptr().cast(), sum);
+            }
         }
-        let key = keys.get(words.len()).copied().unwrap_or_default();
-        for (byte, key) in rest.iter_mut().zip(key.to_le_bytes()) {
-            *byte ^= key;
+        let Some(last) = key_halves.get(halves.len()) else { continue };
+        for (bytes, key) in rest.chunks_mut(8).zip(last) {
+            for (byte, key) in bytes.iter_mut().zip(key.to_le_bytes()) {
+                *byte ^= key;
+            }
         }
     }
 }
