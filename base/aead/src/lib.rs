@@ -6,6 +6,10 @@
 //!
 //! The work is done with vector instructions across the records of a batch where the machine has them and the batch is worth it,
 //! otherwise by `ring`, one record after the other; see [`Implementation`].
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, unused_variables, reason = "only for x86-64 are there kernels yet that use them")
+)]
 
 mod batch;
 mod implementation;
