@@ -1,8 +1,8 @@
 //! How messages are dealt out to the lanes of Poly1305.
 //!
 //! Every message gets `per_message` lanes, a power of two. Lane `j` of them takes the blocks `j`, `j + per_message`, … and in each
-//! step multiplies by the power `per_message` of `r`, in the last by the one that its last block stands before in the polynomial;
-//! the sum of the lanes is the value of the polynomial. Blocks of zeros in front do not change it, so messages
+//! step multiplies by the power `per_message` of `r`, in the last step by the power that its last block has in the polynomial;
+//! the sum of the lanes is the value of the polynomial (RFC 8439 §2.5). Blocks of zeros in front do not change it, so messages
 //! of any lengths are lined up at their ends.
 
 use std::marker::PhantomData;

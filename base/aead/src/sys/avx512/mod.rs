@@ -14,7 +14,6 @@ impl Avx512 {
     pub(super) fn detect() -> Option<Self> {
         let found = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512ifma");
         found.then_some(Self(()))
     }
