@@ -22,6 +22,9 @@ Usage: tsrs-agent daemon [flags]
   --cleanup         undo what a dead predecessor left behind, then exit
   --import FILE     take the login over from a state file of tailscaled, which must not run; used only while there is
                     no state of our own
+
+The variable TSRS_DISABLE=NAME,NAME... switches off what makes the tunnel faster, should it ever be at fault: tun-tso, tun-uso,
+tun-tcp-gro, tun-udp-gro, udp-gso, udp-gro, equal-tail (help of the kernel), simd-cipher (vector instructions), all.
 ";
 
 /// Flags as given, with their defaults filled in.

@@ -38,7 +38,7 @@ pub(super) const TABLE: &[(&str, &str, Cover)] = &[
     ),
     ("agent/localapi", "json::from_client", Target("agent_localapi")),
     ("agent/localapi", "requests::PingKind::from_str", Target("agent_localapi")),
-    ("base/aead", "Key::open", Target("wireguard_session")),
+    ("base/aead", "Key::open", Target("aead_batch")),
     ("base/noise", "ik::Initiator::finish", Target("noise_response")),
     ("base/noise", "ik::Responder::read_static", Target("noise_responder")),
     ("base/noise", "ik::ResponderIdentified::read_payload", Target("noise_responder")),

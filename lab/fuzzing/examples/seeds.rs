@@ -33,6 +33,7 @@ fn main() -> std::io::Result<()> {
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
+        "aead_batch" => batches(),
         "agent_localapi" => agent_requests(),
         "agent_answers" => agent_answers(),
         "agent_state_file" => vec![state_file()],
@@ -152,6 +153,22 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         }
         unknown => panic!("{unknown} has no seeds here"),
     }
+}
+
+/// Key, place and mask of a change, and records: a run of even texts with a shorter one, small ones, all lengths, overlaps.
+fn batches() -> Vec<Vec<u8>> {
+    let start = [&[7; 32], [40, 0, 1].as_slice()].concat();
+    let batch = |records: Vec<(u8, [u8; 3])>| {
+        let records = script(records.iter().map(|(kind, layout)| (*kind, layout.as_slice())));
+        [start.as_slice(), &records].concat()
+    };
+    vec![
+        batch(vec![(0x70, [177, 4, 0]); 12]),
+        batch([vec![(0x10, [96, 0, 0]); 20], vec![(0, [33, 0, 0])]].concat()),
+        batch((0..64).map(|at| (at % 16, [at * 3, at, 0])).collect()),
+        batch(vec![(0x10, [200, 0, 0]), (0x90, [100, 0, 3]), (0x80, [50, 0, 255]), (0, [0, 0, 0])]),
+        batch(vec![(0x70, [177, 4, 0])]),
+    ]
 }
 
 fn bytes(value: &Value) -> Vec<u8> {

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::panic, reason = "a panic is how a target tells the fuzzer of a defect")]
 
+pub mod aead;
 pub mod agent;
 pub mod control;
 pub mod dataplane;
@@ -38,6 +39,7 @@ pub type Target = fn(&[u8]);
 
 /// All targets: module and function, joined by an underscore.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("aead_batch", aead::batch),
     ("agent_localapi", agent::localapi),
     ("agent_answers", agent::answers),
     ("agent_state_file", agent::state_file),

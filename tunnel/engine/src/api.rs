@@ -134,6 +134,7 @@ impl Engine {
         if release.is_ok_and(|release| kernel_damages_equal_tails(&release)) {
             switches.switch_off(Offload::EqualTail);
         }
+        tracing::info!(cipher = switches.cipher().name(), "starting the tunnel");
         let tun = TunQueue::new(config.tun, config.tun_offload, &switches).map_err(StartError::Tun)?;
         let (underlay, wanted_port_was_free) =
             Underlay::bind(config.port, &*config.binder, &switches).map_err(StartError::Udp)?;
@@ -316,7 +317,7 @@ impl EngineHandle {
     /// What was counted so far.
     pub fn metrics(&self) -> Metrics {
         let shared = &self.plant.shared;
-        Metrics::new(&shared.outbound, &shared.inbound, &self.plant.counters)
+        Metrics::new(&shared.outbound, &shared.inbound, &self.plant.counters, self.plant.switches.cipher())
     }
 
     /// The UDP port in use.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tsrs_base_aead::Implementation;
 use tsrs_tunnel_dataplane::counters::{Counter, DirectionCounters};
 use tsrs_tunnel_packet::DropReason;
 
@@ -56,6 +57,8 @@ pub struct Metrics {
     pub runs_cut_here: u64,
     /// Datagrams that the socket has dropped for want of room (`SO_RXQ_OVFL`).
     pub socket_drops: u64,
+    /// Who seals and opens the packets of new sessions: `ring`, or the vector instructions that do.
+    pub cipher: &'static str,
 }
 
 /// One direction.
@@ -92,7 +95,12 @@ impl DirectionMetrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(outbound: &DirectionCounters, inbound: &DirectionCounters, io: &IoCounters) -> Self {
+    pub(crate) fn new(
+        outbound: &DirectionCounters,
+        inbound: &DirectionCounters,
+        io: &IoCounters,
+        cipher: Implementation,
+    ) -> Self {
         Self {
             outbound: DirectionMetrics::new(outbound),
             inbound: DirectionMetrics::new(inbound),
@@ -104,6 +112,7 @@ impl Metrics {
             socket_full: io.socket_full.value(),
             runs_cut_here: io.runs_cut_here.value(),
             socket_drops: io.socket_drops.value(),
+            cipher: cipher.name(),
         }
     }
 }
@@ -112,7 +121,7 @@ impl fmt::Display for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "tun reads {} writes {}; socket sends {} receives {} errors {} full {} cut here {} dropped {}",
+            "tun reads {} writes {}; socket sends {} receives {} errors {} full {} cut here {} dropped {}; cipher {}",
             self.tun_reads,
             self.tun_writes,
             self.send_calls,
@@ -120,7 +129,8 @@ impl fmt::Display for Metrics {
             self.receive_errors,
             self.socket_full,
             self.runs_cut_here,
-            self.socket_drops
+            self.socket_drops,
+            self.cipher
         )?;
         for (name, direction) in [("out", &self.outbound), ("in", &self.inbound)] {
             writeln!(

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tsrs_base_aead::{Key, Record, TAG_LEN};
+use tsrs_base_aead::{Implementation, Key, Record, TAG_LEN};
 use tsrs_base_types::NodePublic;
 use tsrs_tunnel_packet::DropReason;
 
@@ -142,6 +142,7 @@ pub(crate) struct SessionParts<'a> {
     pub(crate) created: Instant,
     pub(crate) send_key: &'a [u8; 32],
     pub(crate) receive_key: &'a [u8; 32],
+    pub(crate) cipher: Implementation,
     pub(crate) activity: Arc<Activity>,
 }
 
@@ -169,9 +170,9 @@ impl Session {
             remote_index: parts.remote_index,
             role: parts.role,
             created: parts.created,
-            send_key: Key::new(parts.send_key),
+            send_key: Key::new(parts.send_key, parts.cipher),
             send_counter: AtomicU64::new(0),
-            receive_key: Key::new(parts.receive_key),
+            receive_key: Key::new(parts.receive_key, parts.cipher),
             window: Mutex::new(ReplayWindow::default()),
             activity: parts.activity,
             revoked: AtomicBool::new(false),

@@ -18,7 +18,7 @@ use tsrs_base_types::{DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, Region
 use tsrs_platform_api::{Change as LinkSize, LinkEvent, LinkState, SocketBinder, TunDevice};
 use tsrs_platform_net::Net;
 use tsrs_tunnel_dataplane::{Change, Event as PlaneEvent, Policy, TunnelConfig};
-use tsrs_tunnel_engine::offload::Disabled;
+use tsrs_tunnel_engine::offload::{DISABLE_VARIABLE, Disabled};
 use tsrs_tunnel_engine::{
     DerpMap, DirectionMetrics as EngineDirection, Engine, EngineConfig, EngineEvent, EngineHandle, Outputs,
 };
@@ -84,7 +84,7 @@ impl RealTunnel {
             disco_key,
             tunnel: TunnelConfig::default(),
             policy: Policy::Closed,
-            disabled: Disabled::default(),
+            disabled: Disabled::from_env().context(DISABLE_VARIABLE)?,
         };
         let (engine, outputs) = Engine::start(config).context("start the tunnel")?;
         let Outputs { events, services, wanted_port_was_free: _ } = outputs;

@@ -16,6 +16,7 @@ use tsrs_lab_netns::{
     Agent, Host, Net, Process, Tailscaled, TailscaledOptions, Topology, UpArgs, WireguardPeer,
     WireguardProgram, tools, wait,
 };
+use tsrs_tunnel_engine::offload::DISABLE_VARIABLE;
 
 /// Time for anything that takes a few round trips and a timer or two.
 const SOON: Duration = Duration::from_secs(30);
@@ -41,8 +42,9 @@ const HOSTS: [&str; 2] = ["a", "b"];
 /// What is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Contender {
-    /// Our engine with fixed peers: the program of the engine's example `static_peers`.
-    Engine(PathBuf),
+    /// Our engine with fixed peers: the program of the engine's example `static_peers`, and what is switched off in it (the
+    /// variable `TSRS_DISABLE`).
+    Engine(PathBuf, String),
     /// Another WireGuard program, and its name with its version.
     Wireguard(PathBuf, String),
     /// Our agent, joined to the lab's control server.
@@ -55,7 +57,8 @@ impl Contender {
     /// For tables.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Engine(_) => "engine".to_owned(),
+            Self::Engine(_, without) if without.is_empty() => "engine".to_owned(),
+            Self::Engine(_, without) => format!("engine without {without}"),
             Self::Wireguard(_, name) => name.clone(),
             Self::Agent => "tsrs-agent".to_owned(),
             Self::Tailscaled(version) => format!("tailscaled {version}"),
@@ -65,7 +68,7 @@ impl Contender {
     /// Whether this is ours.
     pub(super) fn is_ours(&self) -> bool {
         match self {
-            Self::Engine(_) | Self::Agent => true,
+            Self::Engine(..) | Self::Agent => true,
             Self::Wireguard(..) | Self::Tailscaled(_) => false,
         }
     }
@@ -74,7 +77,7 @@ impl Contender {
     pub(super) fn is_agent(&self) -> bool {
         match self {
             Self::Agent | Self::Tailscaled(_) => true,
-            Self::Engine(_) | Self::Wireguard(..) => false,
+            Self::Engine(..) | Self::Wireguard(..) => false,
         }
     }
 }
@@ -123,21 +126,21 @@ impl Rig {
     /// Starts the contender at both ends; returns when a packet has gone there and back.
     pub(super) fn start(&self, contender: &Contender, mtu: u16) -> Result<Tunnel<'_>> {
         match contender {
-            Contender::Engine(program) => self.start_engine(program, mtu),
+            Contender::Engine(program, without) => self.start_engine(program, without, mtu),
             Contender::Wireguard(program, _) => self.start_wireguard(program, mtu),
             Contender::Agent => self.start_agents(),
             Contender::Tailscaled(_) => self.start_tailscaleds(),
         }
     }
 
-    fn start_engine(&self, program: &Path, mtu: u16) -> Result<Tunnel<'_>> {
+    fn start_engine(&self, program: &Path, without: &str, mtu: u16) -> Result<Tunnel<'_>> {
         let keys = [(); 2].map(|()| NodePrivate::generate(&mut OsRng));
         let mut processes = Vec::new();
         for (index, host) in self.hosts().into_iter().enumerate() {
             let config = host.folder().join("engine.conf");
             std::fs::write(&config, engine_config(&keys, index, mtu))?;
             let mut command = host.command(program);
-            command.arg(INTERFACE).arg(&config);
+            command.arg(INTERFACE).arg(&config).env(DISABLE_VARIABLE, without);
             let process = host.spawn("engine", command)?;
             let made = || host.run("ip", &["link", "show", INTERFACE]).is_ok().then_some(());
             wait::until("the engine makes its interface", SOON, made).with_context(|| process.log())?;
@@ -319,10 +322,17 @@ impl Tunnel<'_> {
 }
 
 /// All contenders that this machine has; says loudly which are missing.
-pub(super) fn found(engine: Option<PathBuf>, more_wireguard_go: &[PathBuf]) -> Vec<Contender> {
+pub(super) fn found(
+    engine: Option<PathBuf>,
+    without: &[String],
+    more_wireguard_go: &[PathBuf],
+) -> Vec<Contender> {
     let mut all = Vec::new();
     match engine {
-        Some(program) => all.push(Contender::Engine(program)),
+        Some(program) => {
+            let lists = std::iter::once(String::new()).chain(without.iter().cloned());
+            all.extend(lists.map(|without| Contender::Engine(program.clone(), without)));
+        }
         None => tools::skip("bench tunnel", "the engine's example static_peers is not built"),
     }
     let on_path = |name: &'static str| {

@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// A further wireguard-go to measure beside the one on PATH; may be given several times.
     #[arg(long)]
     wireguard_go: Vec<PathBuf>,
+    /// The engine once more with these switched off, a list as `TSRS_DISABLE` takes it; may be given several times.
+    #[arg(long)]
+    without: Vec<String>,
     /// MTU of the plain tunnels; agents have their own.
     #[arg(long, default_value_t = 1420)]
     mtu: u16,
@@ -89,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     let guard = MachineGuard::note();
     let engine = tools::beside("examples/static_peers");
-    let mut contenders = found(engine, &arguments.wireguard_go);
+    let mut contenders = found(engine, &arguments.without, &arguments.wireguard_go);
     contenders.retain(|contender| {
         arguments.only.is_empty()
             || arguments.only.iter().any(|part| contender.name().contains(part.as_str()))

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tsrs_base_aead::Implementation;
 use tsrs_base_types::{DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, RegionId};
 use tsrs_tunnel_packet::{DropReason, tsmp};
 use tsrs_tunnel_path as path;
@@ -189,6 +190,11 @@ impl DataPlane {
         self.routes.config = Arc::new(config);
         self.routes_changed = true;
         self.publish();
+    }
+
+    /// Who seals and opens the data messages of sessions that are made from now on; at first the fastest there is.
+    pub const fn set_cipher(&mut self, cipher: Implementation) {
+        self.device.set_cipher(cipher);
     }
 
     /// Changes what may pass.

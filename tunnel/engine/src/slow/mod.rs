@@ -116,6 +116,7 @@ impl SlowPath {
             };
             self.relays.take_runs();
             let now = self.plant.clock.now();
+            self.plane.set_cipher(self.plant.switches.cipher());
             match input {
                 Input::Command(command) => command(&mut self, now),
                 Input::Relay(event) => self.take_relay_event(event, now),

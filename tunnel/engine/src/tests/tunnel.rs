@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tsrs_base_aead::Implementation;
 use tsrs_tunnel_dataplane::Event;
 use tsrs_tunnel_dataplane::machine::MAX_HANDSHAKES_PER_CALL;
 use tsrs_tunnel_dataplane::notice::MAX_HANDSHAKES;
@@ -53,12 +54,24 @@ async fn packets_cross_with_every_offload_of_the_socket_on_and_off() {
 #[tokio::test]
 async fn offloads_can_be_switched_while_packets_flow() {
     let hosts = pair(Disabled::default()).await;
-    for offload in [Offload::UdpGso, Offload::UdpGro, Offload::EqualTail] {
+    for offload in [Offload::UdpGso, Offload::UdpGro, Offload::EqualTail, Offload::SimdCipher] {
         for on in [false, true] {
             hosts.iter().for_each(|host| host.engine.handle().set_offload(offload, on));
             exchange(&hosts);
         }
     }
+}
+
+#[tokio::test]
+async fn vector_instructions_can_be_switched_off() {
+    let handle = |host: &Host| host.engine.handle().clone();
+    let fastest = host(1, Disabled::default());
+    assert_eq!(handle(&fastest).metrics().cipher, Implementation::fastest().name());
+    handle(&fastest).set_offload(Offload::SimdCipher, false);
+    assert_eq!(handle(&fastest).metrics().cipher, "ring");
+    let hosts = pair("simd-cipher".parse().unwrap()).await;
+    assert_eq!(handle(&hosts[0]).metrics().cipher, "ring");
+    exchange(&hosts);
 }
 
 #[tokio::test]

@@ -107,6 +107,8 @@ impl Plant {
                 }
             }
             Offload::UdpGro => self.underlay.load().set_gro(&self.switches),
+            // The machine asks for it before it makes sessions.
+            Offload::SimdCipher => {}
             Offload::TunTcpGro | Offload::TunUdpGro | Offload::UdpGso | Offload::EqualTail => {}
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tsrs_base_aead::Implementation;
 use tsrs_base_noise::Split;
 use tsrs_base_types::NodePublic;
 use tsrs_tunnel_packet::DropReason;
@@ -100,7 +101,8 @@ impl Device {
         self.with_active(id, now, |device, active| {
             active.last_initiation_answered = Some(now);
             active.cookies.finish(&mut response, now);
-            let session = new_session(active, Role::Responder, local_index, remote_index, &split, now);
+            let session =
+                new_session(active, Role::Responder, local_index, remote_index, &split, device.cipher, now);
             device.put_next(id, active, session, now);
             let _ = active.activity.note_received(false, message.len(), now);
             let _ = active.activity.note_sent(false, response.len(), now);
@@ -122,7 +124,8 @@ impl Device {
             // The index stays in use: the session takes it over.
             active.handshake = None;
             let _ = active.activity.note_received(false, message.len(), now);
-            let session = new_session(active, Role::Initiator, index, remote_index, &split, now);
+            let session =
+                new_session(active, Role::Initiator, index, remote_index, &split, device.cipher, now);
             active.crossed = active.next.as_ref().is_some_and(|next| next.created() >= sent_at);
             device.put_current(id, active, session, now);
             Ok(active.peer)
@@ -214,6 +217,7 @@ fn new_session(
     local_index: u32,
     remote_index: u32,
     split: &Split,
+    cipher: Implementation,
     now: Instant,
 ) -> Arc<Session> {
     let (send_key, receive_key) = match role {
@@ -228,6 +232,7 @@ fn new_session(
         created: now,
         send_key,
         receive_key,
+        cipher,
         activity: Arc::clone(&active.activity),
     }))
 }

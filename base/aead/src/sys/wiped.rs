@@ -1,8 +1,4 @@
 //! Wiping the memory of a value whose type cannot wipe itself.
-#![expect(
-    unsafe_code,
-    reason = "ring's key has no way to be wiped, so its bytes are overwritten from outside"
-)]
 
 use std::mem::{MaybeUninit, needs_drop};
 use std::sync::atomic::{Ordering, compiler_fence};
