@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Method;
-use tsrs_agent_localapi::{BackendState, PingKind, PingResult};
+use tsrs_agent_localapi::{BackendState, PingKind, PingResult, Status};
 
 use crate::client::Client;
 use crate::commands::{ip, up};
@@ -58,13 +58,7 @@ impl Args {
 
 pub(crate) async fn run(args: Args, client: &Client) -> Result {
     let status = client.status(true).await?;
-    if status.backend_state != BackendState::Running {
-        return Err(CliError::new(format!(
-            "the tailnet is not connected (state {})",
-            status.backend_state.word()
-        ))
-        .hint("Run `tsrs-agent up` first."));
-    }
+    connected(&status)?;
     let node = ip::find(&status, &args.host)?;
     let own = status.self_node.as_ref().is_some_and(|own| own.public_key == node.public_key);
     let wanted = args.host.parse::<IpAddr>().ok();
@@ -103,6 +97,16 @@ pub(crate) async fn run(args: Args, client: &Client) -> Result {
         return Err(CliError::new("direct connection not established"));
     }
     Ok(())
+}
+
+/// Refuses to send anything while there is no tunnel for it.
+pub(super) fn connected(status: &Status) -> Result {
+    if matches!(status.backend_state, BackendState::Running | BackendState::Starting) {
+        return Ok(());
+    }
+    let state = status.backend_state.word();
+    Err(CliError::new(format!("the tailnet is not connected (state {state})"))
+        .hint("Run `tsrs-agent up` first."))
 }
 
 async fn probe(args: &Args, address: IpAddr, client: &Client) -> Result<Option<PingResult>> {
