@@ -1,0 +1,175 @@
+//! Commands that change nothing.
+
+use super::pair::{Look, Pair, THEIRS};
+use crate::SOON;
+
+/// While both run.
+pub(super) fn running(pair: &Pair<'_>, peer: &str) {
+    let peer_port = format!("{peer}:22");
+    for (arguments, look) in [
+        (&["status"][..], Look::Numbers),
+        (&["status", "--peers=false"], Look::Numbers),
+        (&["status", "--self=false"], Look::Numbers),
+        (&["status", "--active"], Look::Code),
+        (&["status", "--json"], Look::Shape),
+        (&["status", "--json", "--peers=false"], Look::Shape),
+        (&["status", "--json", "--self=false"], Look::Shape),
+        (&["status", "--json", "--active"], Look::Code),
+        (&["status", "extra"], Look::Text),
+        (&["status", "--no-such-flag"], Look::Text),
+        (&["ip"], Look::Text),
+        (&["ip", "-4"], Look::Text),
+        (&["ip", "-6"], Look::Text),
+        (&["ip", "-1"], Look::Text),
+        (&["ip", "-4", "-6"], Look::Text),
+        (&["ip", "peer"], Look::Text),
+        (&["ip", "-4", "peer"], Look::Text),
+        (&["ip", "-6", "peer"], Look::Text),
+        (&["ip", "nobody.lab.test"], Look::Text),
+        (&["ip", "--assert=100.99.99.99"], Look::Text),
+        (&["whois", peer], Look::Text),
+        (&["whois", &peer_port], Look::Text),
+        (&["whois", "--json", peer], Look::Shape),
+        (&["whois", "--proto=udp", &peer_port], Look::Text),
+        (&["whois", "100.99.99.99"], Look::Text),
+        (&["whois", "nonsense"], Look::Text),
+        (&["whois"], Look::Text),
+        (&["netcheck"], Look::Numbers),
+        (&["netcheck", "--format", "json"], Look::Shape),
+        (&["netcheck", "--format", "json-line"], Look::Shape),
+        (&["debug", "watch-ipn", "--initial", "--count", "1"], Look::Shape),
+        (&["debug", "prefs"], Look::Shape),
+        (&["debug", "netmap"], Look::Shape),
+        (&["debug", "derp-map"], Look::Shape),
+        (&["debug", "restun"], Look::Text),
+        (&["debug", "rebind"], Look::Text),
+        (&["debug", "metrics"], Look::Code),
+        (&["debug", "no-such-action"], Look::Text),
+        (&["dns", "status"], Look::Text),
+        (&["dns", "status", "--all"], Look::Text),
+        (&["dns", "status", "--json"], Look::Shape),
+        (&["dns", "query", "peer.lab.test"], Look::Text),
+        (&["dns", "query", "peer.lab.test", "AAAA"], Look::Text),
+        (&["dns", "query", "www.example.test"], Look::Text),
+        (&["dns", "query", "nobody.lab.test"], Look::Text),
+        (&["dns", "query", "nobody.example.test"], Look::Text),
+        (&["dns", "query", "peer.lab.test", "NONSENSE"], Look::Text),
+        (&["dns", "query", "--json", "peer.lab.test"], Look::Shape),
+        (&["dns", "query"], Look::Text),
+        (&["version"], Look::Text),
+        (&["version", "--json"], Look::Shape),
+        (&["version", "--daemon"], Look::Text),
+        (&["version", "--daemon", "--json"], Look::Shape),
+        (&["wait"], Look::Text),
+        (&["wait", "--timeout=20s"], Look::Text),
+        (&["switch", "--list", "--json"], Look::Shape),
+        (&["bugreport"], Look::Text),
+        (&["bugreport", "a note"], Look::Text),
+        (&["lock", "status", "--json"], Look::Shape),
+        (&["exit-node", "list"], Look::Text),
+        (&["serve", "status"], Look::Text),
+    ] {
+        pair.compare(arguments, look);
+    }
+    metrics(pair);
+}
+
+/// The names, types, labels and explanations of the metrics, whose values are each one's own.
+fn metrics(pair: &Pair<'_>) {
+    pair.compare(&["metrics"], Look::Numbers);
+    pair.compare(&["metrics", "print"], Look::Numbers);
+    pair.compare(&["metrics", "write", "/run/metrics.prom"], Look::Text);
+    let [ours, theirs] =
+        [pair.ours.host(), pair.theirs.host()].map(|host| host.read("/run/metrics.prom").unwrap());
+    for written in [ours, theirs] {
+        if !written.contains("tailscaled_home_derp_region_id 90") {
+            pair.report.fail(format!("metrics write: {written}"));
+        }
+    }
+    pair.compare(&["metrics", "write", "/no/such/folder"], Look::Numbers);
+}
+
+/// Probes and streams to the third node, once both have a direct path to it.
+pub(super) fn traffic(pair: &Pair<'_>, peer: &str, echo_port: u16) {
+    // The first probes of a path may go over the relay; which, is chance.
+    for said in pair.both(&["ping", "--until-direct=true", "--c=30", "--timeout=2s", "peer"]) {
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    for host in [pair.ours.host(), pair.theirs.host()] {
+        host.wait_ping(peer.parse().unwrap(), SOON).unwrap();
+    }
+    for arguments in [
+        &["ping", "--c=1", "peer"][..],
+        &["ping", "--c", "1", peer],
+        &["ping", "--c=1", "--until-direct=false", "peer"],
+        &["ping", "--c=1", "--tsmp", "peer"],
+        &["ping", "--c=1", "--icmp", "peer"],
+        &["ping", "--c=1", "--peerapi", "peer"],
+        &["ping", "--c=1", "--size=1000", "peer"],
+        &["ping", "--c=1", "--verbose", "peer"],
+        &["ping", "--c=1", "100.99.99.99"],
+        &["ping", "--c=1", "--icmp", "100.99.99.99"],
+        &["ping", "--c=1", "198.51.100.1"],
+        &["ping", "--c=1", "nobody.lab.test"],
+        &["ping", "--c=1", "--tsmp", "--icmp", "peer"],
+        &["ping"],
+    ] {
+        pair.compare(arguments, Look::Numbers);
+    }
+    // Each to itself.
+    let [ours, theirs] = ["luna", THEIRS].map(|name| ["ping", "--c=1", name]);
+    let (ours, theirs) = (pair.at_ours(&ours), pair.at_theirs(&theirs));
+    if ours.code != theirs.code || !ours.out.contains("is local Tailscale IP") {
+        pair.report.fail(format!("ping to oneself: {ours:?}, {theirs:?}"));
+    }
+    streams(pair, peer, echo_port);
+}
+
+fn streams(pair: &Pair<'_>, peer: &str, port: u16) {
+    let port = port.to_string();
+    for host in ["peer", "peer.lab.test", peer] {
+        // An empty transfer: its length goes there, both checksums come back.
+        for (side, came) in pair.pipe_both(&["nc", host, &port], &0u64.to_be_bytes()) {
+            if came.len() != 64 {
+                pair.report.fail(format!("nc {host} at {side}: {} bytes came back", came.len()));
+            }
+        }
+    }
+    for arguments in [
+        &["nc", "peer", "1"][..],
+        &["nc", "peer", "no-port"],
+        &["nc", "nobody.lab.test", "22"],
+        &["nc", "peer"],
+    ] {
+        pair.compare(arguments, Look::Numbers);
+    }
+}
+
+/// While neither can reach the tailnet: `down`, or logged out.
+pub(super) fn not_running(pair: &Pair<'_>, peer: &str) {
+    for (arguments, look) in [
+        (&["status"][..], Look::Text),
+        (&["status", "--json"], Look::Shape),
+        (&["ip"], Look::Text),
+        (&["ip", "peer"], Look::Numbers),
+        (&["ping", "--c=1", "peer"], Look::Text),
+        (&["ping", "--c=1", peer], Look::Text),
+        (&["whois", peer], Look::Text),
+        (&["dns", "status"], Look::Text),
+        (&["dns", "status", "--json"], Look::Shape),
+        (&["dns", "query", "peer.lab.test"], Look::Text),
+        (&["wait", "--timeout=300ms"], Look::Text),
+        (&["nc", "peer", "22"], Look::Text),
+        (&["debug", "prefs"], Look::Shape),
+        (&["debug", "netmap"], Look::Shape),
+        (&["debug", "derp-map"], Look::Shape),
+        (&["debug", "restun"], Look::Text),
+        (&["debug", "watch-ipn", "--initial", "--count", "1"], Look::Shape),
+        (&["switch", "--list", "--json"], Look::Shape),
+        (&["version", "--daemon", "--json"], Look::Shape),
+        (&["metrics"], Look::Numbers),
+        (&["down"], Look::Text),
+    ] {
+        pair.compare(arguments, look);
+    }
+}
