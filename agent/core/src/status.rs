@@ -302,7 +302,7 @@ pub fn netmap_json(netmap: &Netmap, node_key: NodePublic) -> Value {
         "Peers": netmap.peers().iter().map(AsRef::as_ref).collect::<Vec<&Node>>(),
         "DNS": shown_dns(netmap),
         "PacketFilter": filter_json(netmap),
-        "PacketFilterRules": rules,
+        "PacketFilterRules": (!rules.is_empty()).then_some(rules),
         "SSHPolicy": netmap.ssh_policy().map(AsRef::as_ref),
         "CollectServices": netmap.collect_services(),
         "DERPMap": **netmap.derp_map(),
