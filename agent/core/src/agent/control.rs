@@ -83,7 +83,11 @@ impl<R: CryptoRngCore> Agent<R> {
             self.health.set(Problem::TlsConnectionFailed, text, now.mono, now.wall);
         }
         if !during_login {
-            self.node_unknown |= kind == TroubleKind::NodeUnknown;
+            if kind == TroubleKind::NodeUnknown {
+                self.node_unknown = true;
+                // Only a registration helps now.
+                self.register_now();
+            }
             return;
         }
         let first_login = self.state.profiles.current().login.node_key.is_none();

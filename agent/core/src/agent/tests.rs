@@ -405,10 +405,38 @@ fn a_second_call_that_comes_after_the_login_asks_for_no_other() {
 
 #[test]
 fn start_without_a_second_call_registers_again_after_a_moment() {
+    for (key, delay, wanted) in [
+        ("", START_DELAY, "login renew=false key=false"),
+        ("tskey-auth-x", START_PAIR, "login renew=false key=true"),
+    ] {
+        let (mut bench, _) = Bench::running();
+        bench.start(key);
+        bench.advance(delay - Duration::from_millis(1));
+        assert_eq!(bench.take_control(), [""; 0]);
+        bench.advance(Duration::from_millis(1));
+        assert_eq!(bench.take_control(), [wanted]);
+    }
+}
+
+#[test]
+fn a_second_call_that_comes_late_has_the_key_of_the_first() {
+    let (mut bench, _) = Bench::running();
+    bench.start("tskey-auth-once");
+    bench.advance(START_PAIR - Duration::from_secs(1));
+    bench.agent.login_interactive(bench.now);
+    bench.drain();
+    assert_eq!(bench.take_control(), ["login renew=true key=true"]);
+    bench.advance(START_PAIR);
+    assert_eq!(bench.take_control(), [""; 0]);
+}
+
+#[test]
+fn a_node_that_the_server_has_forgotten_uses_the_key_at_once() {
     let (mut bench, _) = Bench::running();
     bench.start("tskey-auth-x");
-    assert_eq!(bench.take_control(), [""; 0]);
-    bench.advance(START_DELAY);
+    let (kind, text) = (TroubleKind::NodeUnknown, String::new());
+    bench.agent.handle_control(ControlEvent::Trouble { kind, during_login: false, text }, bench.now);
+    bench.drain();
     assert_eq!(bench.take_control(), ["login renew=false key=true"]);
 }
 
