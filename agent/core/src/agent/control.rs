@@ -4,6 +4,7 @@ use rand_core::CryptoRngCore;
 use tsrs_agent_localapi::notify::{Empty, HealthAction, HealthWarning};
 use tsrs_agent_localapi::{NetworkProfile, Notify, UserProfile};
 use tsrs_base_types::{LockPrivate, StableNodeId};
+use tsrs_control_netmap::Change;
 use tsrs_control_tailcfg::{Hostinfo, Login, User};
 
 use super::{Agent, ControlAction, ControlEvent, ControlStart, Now, TroubleKind};
@@ -75,6 +76,11 @@ impl<R: CryptoRngCore> Agent<R> {
         if by_user || new_key {
             self.tell(Notify { login_finished: Some(Empty {}), ..self.message() });
             self.tell_prefs();
+        }
+        let public = self.state.profiles.current().login.public_node_key();
+        let faster = self.netmap.clone().filter(|netmap| new_key && netmap.self_node().key == public);
+        if let Some(netmap) = faster {
+            self.tell_netmap(&netmap, &[Change::SelfNode], true);
         }
     }
 

@@ -380,6 +380,18 @@ fn a_forced_login_keeps_the_tunnel_up_and_shows_the_new_key() {
 }
 
 #[test]
+fn a_map_that_is_faster_than_the_login_does_not_hide_the_new_key() {
+    let (mut bench, _) = Bench::running();
+    bench.start("");
+    bench.agent.login_interactive(bench.now);
+    bench.drain();
+    let key = NodePrivate::generate(&mut OsRng);
+    let words = bench.frame(json!({"Node": node(1, key.public(), &[])}));
+    assert_eq!(words, [""; 0], "clients wait for the key that the login makes ours");
+    assert_eq!(bench.logged_in(&key), ["LoginFinished", "Prefs", "SelfChange", "NetMap"]);
+}
+
+#[test]
 fn a_second_call_that_comes_after_the_login_asks_for_no_other() {
     let mut bench = Bench::new();
     bench.start("tskey-auth-once");
