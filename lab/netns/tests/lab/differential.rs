@@ -17,12 +17,16 @@ mod pair;
 mod reads;
 #[path = "differential/report.rs"]
 mod report;
+#[path = "differential/rights.rs"]
+mod rights;
 #[path = "differential/sessions.rs"]
 mod sessions;
 #[path = "differential/settings.rs"]
 mod settings;
 #[path = "differential/shape.rs"]
 mod shape;
+#[path = "differential/states.rs"]
+mod states;
 
 use std::net::IpAddr;
 
@@ -67,7 +71,7 @@ fn the_official_client_cannot_tell_the_daemons_apart() {
 
     let ours = net.host(OURS).agent(UpArgs::default().trusting(net.ca_file())).unwrap();
     let theirs = net.host(THEIRS).tailscaled(&options(&net)).unwrap();
-    let pair = Pair::new(ours, theirs);
+    let mut pair = Pair::new(ours, theirs);
     sessions::first_login(&pair, &control, &peer);
     for node in [OURS, THEIRS] {
         control.wait_online(node, SOON).unwrap();
@@ -75,10 +79,16 @@ fn the_official_client_cannot_tell_the_daemons_apart() {
     reads::traffic(&pair, &peer, TCP_PORT);
     reads::running(&pair, &peer);
     own::running(&pair, &pair.ours.ipv4().unwrap().to_string(), &peer);
+    rights::nobody(&pair, &peer);
+    rights::operator(&pair);
     settings::set(&pair);
     settings::up(&pair, &control.url());
     settings::take_names_back(&pair, &control);
+    own::set(&pair);
     sessions::down_and_up(&pair, &peer);
+    states::restart(&mut pair, &control);
+    states::not_approved(&pair, &control);
+    states::expired(&pair, &control, &peer);
     sessions::accounts(&pair, &control, &peer);
     pair.report.finish();
 }

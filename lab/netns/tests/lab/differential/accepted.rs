@@ -45,9 +45,15 @@ const fn row(commands: &'static [&'static str], part: Part<'static>, reason: &'s
 /// Between the official client on our socket and on tailscaled's, and (rows that begin with `tsrs-agent`) between our
 /// client and the official one on our socket.
 pub(super) const ACCEPTED: &[Accepted] = &[
-    row(&["status --json"], Part::Shape("Self.PeerAPIURL"), NO_PEER_API),
-    row(&["status --json"], Part::Shape("Peer.*.PeerAPIURL"), NO_PEER_API),
-    row(&["debug netmap"], Part::Shape("SelfNode.Hostinfo"), HOSTINFO),
+    row(&["status --json", "nobody: status --json"], Part::Shape("Self.PeerAPIURL"), NO_PEER_API),
+    row(&["status --json", "nobody: status --json"], Part::Shape("Peer.*.PeerAPIURL"), NO_PEER_API),
+    row(&["debug netmap", "nobody: debug netmap"], Part::Shape("SelfNode.Hostinfo"), HOSTINFO),
+    row(
+        &["status of a peer"],
+        Part::Shape("TaildropTarget"),
+        "no files can be sent yet, and the status says so",
+    ),
+    row(&["nobody: nc"], Part::Err, "connections into the tailnet need the right to change it"),
     row(&["debug watch-ipn --initial"], Part::Shape("NetMap.SelfNode.Hostinfo"), HOSTINFO),
     row(
         &["status --peers=false"],
@@ -113,6 +119,18 @@ const HOSTINFO: &str =
 const NEWER: &str = "the fields of 1.103, which the client of 1.96.4 does not print or still prints";
 const NO_MAPPING: &str = "no port mapper is asked, so there is no answer; the official client asks them";
 const NO_COMMIT: &str = "the program is built from a release, not from a checkout";
+
+/// What each side has seen of the past of others, or not: by chance. Only the shape, and only here.
+const BY_CHANCE: &[Part<'static>] = &[
+    // A peer that was seen to leave has it for ever.
+    Part::Shape("Peers.[].LastSeen"),
+    Part::Shape("NetMap.Peers.[].LastSeen"),
+];
+
+/// Whether this part may differ or not from run to run.
+pub(super) fn is_chance(part: Part<'_>) -> bool {
+    BY_CHANCE.contains(&part)
+}
 
 /// What `set` refuses here and tailscaled takes, with a part of our reason: a setting without effect would be believed.
 pub(super) const REFUSED: &[(&str, &str)] = &[

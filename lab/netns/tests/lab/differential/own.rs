@@ -1,6 +1,7 @@
 //! Our own client beside the official one, both on our socket: exit codes and JSON. Texts are ours.
 
 use super::pair::{Look, Pair};
+use super::settings::ALIKE;
 
 /// While it runs.
 pub(super) fn running(pair: &Pair<'_>, own: &str, peer: &str) {
@@ -120,4 +121,26 @@ pub(super) fn down(pair: &Pair<'_>, peer: &str) {
         pair.compare_clients(arguments, Look::Code);
     }
     pair.compare_clients(&["status", "--json"], Look::Shape);
+}
+
+/// Every setting by either client: the same prefs come of it, and `get` shows them.
+pub(super) fn set(pair: &Pair<'_>) {
+    for flags in ALIKE {
+        let arguments = [&["set"], *flags].concat();
+        let prefs = |said: &super::pair::Said| (said.code, pair.our_json(&["debug", "prefs"]));
+        let own = prefs(&pair.own(&arguments));
+        let official = prefs(&pair.at_ours(&arguments));
+        if own != official {
+            pair.report
+                .fail(format!("tsrs-agent {}: own {own:?}, official {official:?}", arguments.join(" ")));
+        }
+        let (Some(Some((name, value))), Some(0)) = (flags.first().map(|flag| flag.split_once('=')), own.0)
+        else {
+            continue;
+        };
+        let shown = pair.own(&["get", name.trim_start_matches('-')]);
+        if shown.code != Some(0) || (flags.len() == 1 && shown.out.trim() != value) {
+            pair.report.fail(format!("tsrs-agent get after set {}: {shown:?}", flags.join(" ")));
+        }
+    }
 }

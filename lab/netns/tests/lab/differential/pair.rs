@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tsrs_lab_netns::{Agent, Host, Process, Tailscaled, agent_binary, tools, wait};
@@ -47,16 +47,43 @@ pub(super) struct Said {
 }
 
 impl Said {
-    fn of(host: &Host, program: &Path, arguments: &[&str]) -> Self {
-        let mut command = host.command("timeout");
-        command
-            .arg(LIMIT_SECS)
-            .arg(program)
-            .args(arguments)
-            .env("TS_RS_EXPERIMENT", "this_is_unstable_software");
+    fn of(mut command: Command, host: &Host) -> Self {
+        command.env("TS_RS_EXPERIMENT", "this_is_unstable_software");
         let output = host.output(command).unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// Who runs a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum User {
+    Root,
+    /// One without rights.
+    Nobody,
+}
+
+/// One daemon, and how the official client reaches it.
+#[derive(Clone, Copy)]
+struct Side<'a> {
+    host: &'a Host,
+    socket: &'static str,
+    official: &'a Path,
+}
+
+impl Side<'_> {
+    fn command(&self, user: User, arguments: &[&str]) -> Command {
+        let mut command = self.host.command("timeout");
+        command.arg(LIMIT_SECS);
+        if user == User::Nobody {
+            command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+        }
+        command.arg(self.official).arg(format!("--socket={}", self.socket)).args(arguments);
+        command
+    }
+
+    fn run(&self, user: User, arguments: &[&str]) -> Said {
+        Said::of(self.command(user, arguments), self.host)
     }
 }
 
@@ -75,33 +102,43 @@ impl<'a> Pair<'a> {
         Self { ours, theirs, report: Report::new(), official, own }
     }
 
+    fn sides(&self) -> [Side<'_>; 2] {
+        let official = &self.official;
+        [
+            Side { host: self.ours.host(), socket: OUR_SOCKET, official },
+            Side { host: self.theirs.host(), socket: THEIR_SOCKET, official },
+        ]
+    }
+
     /// The official client on our socket.
     pub(super) fn at_ours(&self, arguments: &[&str]) -> Said {
-        let socket = format!("--socket={OUR_SOCKET}");
-        Said::of(self.ours.host(), &self.official, &[&[socket.as_str()], arguments].concat())
+        self.sides()[0].run(User::Root, arguments)
     }
 
     /// The official client on tailscaled's socket.
     pub(super) fn at_theirs(&self, arguments: &[&str]) -> Said {
-        at_theirs(self.theirs.host(), &self.official, arguments)
+        self.sides()[1].run(User::Root, arguments)
     }
 
     /// The official client at both, at the same time.
     pub(super) fn both(&self, arguments: &[&str]) -> [Said; 2] {
-        let (host, official) = (self.theirs.host(), &self.official);
+        self.both_as(User::Root, arguments)
+    }
+
+    fn both_as(&self, user: User, arguments: &[&str]) -> [Said; 2] {
+        let [ours, theirs] = self.sides();
         std::thread::scope(|scope| {
-            let theirs = scope.spawn(|| at_theirs(host, official, arguments));
-            let ours = self.at_ours(arguments);
+            let theirs = scope.spawn(move || theirs.run(user, arguments));
+            let ours = ours.run(user, arguments);
             [ours, theirs.join().unwrap()]
         })
     }
 
     /// Runs a command at both with an input that stays open, to the end of its output; what came out, by host.
     pub(super) fn pipe_both(&self, arguments: &[&str], input: &[u8]) -> [(&str, Vec<u8>); 2] {
-        let sides = [(self.ours.host(), OUR_SOCKET), (self.theirs.host(), THEIR_SOCKET)];
-        sides.map(|(host, socket)| {
-            let mut command = host.command("timeout");
-            command.arg(LIMIT_SECS).arg(&self.official).arg(format!("--socket={socket}")).args(arguments);
+        self.sides().map(|side| {
+            let host = side.host;
+            let mut command = side.command(User::Root, arguments);
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
             let input = input.to_vec();
             let output = host.space().run(move || -> std::io::Result<Vec<u8>> {
@@ -118,10 +155,9 @@ impl<'a> Pair<'a> {
 
     /// Starts a command at both that goes on while others run; it is ready once it has said `ready`.
     pub(super) fn start_both(&self, arguments: &[&str], ready: &str) -> [Process; 2] {
-        [(self.ours.host(), OUR_SOCKET), (self.theirs.host(), THEIR_SOCKET)].map(|(host, socket)| {
-            let mut command = host.command("timeout");
-            command.arg(LIMIT_SECS).arg(&self.official).arg(format!("--socket={socket}")).args(arguments);
-            let process = host.spawn(&arguments.join("-").replace('/', "_"), command).unwrap();
+        self.sides().map(|side| {
+            let command = side.command(User::Root, arguments);
+            let process = side.host.spawn(&arguments.join("-"), command).unwrap();
             process.wait_for_log(ready, SOON).unwrap();
             process
         })
@@ -148,9 +184,23 @@ impl<'a> Pair<'a> {
         ours
     }
 
+    /// The same as a user without rights.
+    pub(super) fn compare_as_nobody(&self, arguments: &[&str], look: Look) -> Said {
+        let [ours, theirs] = self.both_as(User::Nobody, arguments);
+        self.judge(&format!("nobody: {}", arguments.join(" ")), look, &ours, &self.neutral(&theirs));
+        ours
+    }
+
+    /// Our own client.
+    pub(super) fn own(&self, arguments: &[&str]) -> Said {
+        let mut command = self.ours.host().command("timeout");
+        command.arg(LIMIT_SECS).arg(&self.own).args(arguments);
+        Said::of(command, self.ours.host())
+    }
+
     /// Runs our own client and the official one, both on our socket, and compares.
     pub(super) fn compare_clients(&self, arguments: &[&str], look: Look) {
-        let own = Said::of(self.ours.host(), &self.own, arguments);
+        let own = self.own(arguments);
         let official = self.at_ours(arguments);
         self.judge(&format!("tsrs-agent {}", arguments.join(" ")), look, &own, &official);
     }
@@ -181,14 +231,19 @@ impl<'a> Pair<'a> {
 
     /// The same with the names and addresses of the other host, as if it had been said on ours.
     fn neutral(&self, theirs: &Said) -> Said {
-        let known = |host: &Host, ips: Vec<IpAddr>, lan: u8| {
-            let mut known =
-                vec![host.name().to_owned(), format!("203.0.113.1{lan}:"), format!("192.168.{lan}.")];
-            known.extend(ips.iter().map(ToString::to_string));
+        let known = |side: Side<'_>, status: &Value, lan: u8| {
+            let mut known = vec![
+                side.host.name().to_owned(),
+                side.socket.to_owned(),
+                format!("203.0.113.1{lan}:"),
+                format!("192.168.{lan}."),
+            ];
+            known.extend(addresses(status).iter().map(ToString::to_string));
             known
         };
-        let ours = known(self.ours.host(), addresses(&self.ours.status().unwrap()), 1);
-        let theirs_known = known(self.theirs.host(), addresses(&self.theirs.status().unwrap()), 2);
+        let [our_side, their_side] = self.sides();
+        let ours = known(our_side, &self.ours.status().unwrap(), 1);
+        let theirs_known = known(their_side, &self.theirs.status().unwrap(), 2);
         let swap = |text: &str| swapped(text, &ours, &theirs_known);
         Said { code: theirs.code, out: swap(&theirs.out), err: swap(&theirs.err) }
     }
@@ -196,6 +251,12 @@ impl<'a> Pair<'a> {
     /// A JSON answer of the official client on our socket.
     pub(super) fn our_json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.at_ours(arguments).out).unwrap()
+    }
+
+    /// What both print, with the names and addresses of our host.
+    pub(super) fn both_neutral(&self, arguments: &[&str]) -> [String; 2] {
+        let [ours, theirs] = self.both(arguments);
+        [ours.out, self.neutral(&theirs).out]
     }
 
     /// Compares the prefs of both, member by member.
@@ -212,11 +273,6 @@ impl<'a> Pair<'a> {
             }
         }
     }
-}
-
-fn at_theirs(host: &Host, official: &Path, arguments: &[&str]) -> Said {
-    let socket = format!("--socket={THEIR_SOCKET}");
-    Said::of(host, official, &[&[socket.as_str()], arguments].concat())
 }
 
 fn neutral_in(said: &Said, look: Look) -> Said {

@@ -1,5 +1,8 @@
 //! Commands that change nothing.
 
+use serde_json::Value;
+
+use super::accepted::Part;
 use super::pair::{Look, Pair, THEIRS};
 use crate::SOON;
 
@@ -11,6 +14,7 @@ pub(super) fn running(pair: &Pair<'_>, peer: &str) {
         (&["status", "--peers=false"], Look::Numbers),
         (&["status", "--self=false"], Look::Numbers),
         (&["status", "--active"], Look::Code),
+        (&["status", "--header"], Look::Code),
         (&["status", "--json"], Look::Shape),
         (&["status", "--json", "--peers=false"], Look::Shape),
         (&["status", "--json", "--self=false"], Look::Shape),
@@ -72,6 +76,60 @@ pub(super) fn running(pair: &Pair<'_>, peer: &str) {
         pair.compare(arguments, look);
     }
     metrics(pair);
+    values(pair);
+}
+
+/// Members of the status that must be equal, not only alike.
+fn values(pair: &Pair<'_>) {
+    const STATUS: &[&str] = &[
+        "BackendState",
+        "TUN",
+        "HaveNodeKey",
+        "AuthURL",
+        "TailscaleIPs",
+        "Health",
+        "MagicDNSSuffix",
+        "CurrentTailnet",
+        "CertDomains",
+    ];
+    const NODE: &[&str] = &[
+        "HostName",
+        "DNSName",
+        "OS",
+        "UserID",
+        "TailscaleIPs",
+        "AllowedIPs",
+        "Tags",
+        "PrimaryRoutes",
+        "PeerRelay",
+        "Online",
+        "ExitNode",
+        "ExitNodeOption",
+        "TaildropTarget",
+        "NoFileSharingReason",
+        "Capabilities",
+        "CapMap",
+        "InNetworkMap",
+        "InMagicSock",
+        "Expired",
+        "LastSeen",
+    ];
+    let [ours, theirs] =
+        pair.both_neutral(&["status", "--json"]).map(|text| serde_json::from_str::<Value>(&text).unwrap());
+    let third = |status: &Value| {
+        let peers = status["Peer"].as_object().unwrap();
+        peers.values().find(|peer| peer["HostName"] == "peer").unwrap().clone()
+    };
+    for (what, names, ours, theirs) in [
+        ("status", STATUS, ours.clone(), theirs.clone()),
+        ("status of this node", NODE, ours["Self"].clone(), theirs["Self"].clone()),
+        ("status of a peer", NODE, third(&ours), third(&theirs)),
+    ] {
+        for name in names.iter().filter(|name| ours[**name] != theirs[**name]) {
+            let how = || format!("{} where the other has {}", ours[*name], theirs[*name]);
+            pair.report.differ(what, Part::Shape(name), how);
+        }
+    }
 }
 
 /// The names, types, labels and explanations of the metrics, whose values are each one's own.

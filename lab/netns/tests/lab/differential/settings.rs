@@ -8,7 +8,7 @@ use super::pair::{Look, OURS, Pair, THEIRS};
 use crate::SOON;
 
 /// What both take or both refuse.
-const ALIKE: &[&[&str]] = &[
+pub(super) const ALIKE: &[&[&str]] = &[
     &["--accept-routes"],
     &["--accept-routes=false"],
     &["--accept-dns=false"],
