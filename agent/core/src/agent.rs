@@ -135,6 +135,9 @@ pub struct Agent<R> {
     told_state: BackendState,
     starting_since: Option<Instant>,
     cache_due: Option<Instant>,
+    /// The netmap of the last run was asked for. Until it is here no control client starts: what the first frame changes
+    /// must be told against the netmap that the tunnel has.
+    cache_asked: bool,
     /// Whether anybody wants to hear about peers.
     peers_watched: bool,
     actions: VecDeque<Action>,
@@ -163,6 +166,7 @@ impl<R: CryptoRngCore> Agent<R> {
             told_state: BackendState::NoState,
             starting_since: None,
             cache_due: None,
+            cache_asked: false,
             peers_watched: false,
             actions: VecDeque::new(),
             notices: VecDeque::new(),

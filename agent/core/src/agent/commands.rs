@@ -207,7 +207,8 @@ impl<R: CryptoRngCore> Agent<R> {
         self.tell_node_key();
         self.tell_prefs();
         let id = self.state.profiles.current().meta.id.clone();
-        if !id.is_empty() {
+        self.cache_asked = !id.is_empty();
+        if self.cache_asked {
             self.actions.push_back(Action::LoadCachedNetmap(id));
         }
         self.settle(now);

@@ -153,6 +153,7 @@ impl<R: CryptoRngCore> Agent<R> {
             || (self.login.leaving && registered)
             || (registered && profile.prefs.want_running && !profile.prefs.logged_out);
         match (wanted, self.control_running) {
+            (true, false) if self.cache_asked => {}
             (true, false) => {
                 self.start_control();
                 if registered && !self.login.wanted && !self.login.leaving {

@@ -15,8 +15,9 @@ use crate::health::Problem;
 impl<R: CryptoRngCore> Agent<R> {
     /// Takes the cached netmap that [`Action::LoadCachedNetmap`] asked for.
     pub fn handle_cached(&mut self, profile_id: &str, cached: Option<Arc<Netmap>>, now: Now) {
-        // A netmap from control is newer, and the account may have changed meanwhile.
-        if self.netmap.is_none() && self.state.profiles.current().meta.id == profile_id {
+        // The account may have changed meanwhile.
+        if self.cache_asked && self.state.profiles.current().meta.id == profile_id {
+            self.cache_asked = false;
             self.adopt_cached(cached);
             self.settle(now);
         }

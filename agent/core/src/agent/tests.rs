@@ -30,6 +30,10 @@ struct Bench {
     fail_router: bool,
     router_warnings: Vec<String>,
     control_reachable: Option<bool>,
+    /// The netmap that was last to be kept, and of which account.
+    cached: Option<(String, Arc<Netmap>)>,
+    /// The netmap that the control client was last started with.
+    started_with: Option<Arc<Netmap>>,
 }
 
 impl Bench {
@@ -41,6 +45,10 @@ impl Bench {
     }
 
     fn with_state(state: State) -> Self {
+        Self::with_cached(state, None)
+    }
+
+    fn with_cached(state: State, cached: Option<Arc<Netmap>>) -> Self {
         let host = HostFacts { hostname: "alpha".into(), os: "linux".into(), ..HostFacts::default() };
         let now = Now { mono: Instant::now(), wall: "2026-11-22T12:00:00Z".parse().unwrap() };
         let agent = Agent::new(Setup { state, host, version: "0.1.0".into() }, OsRng);
@@ -56,9 +64,11 @@ impl Bench {
             fail_router: false,
             router_warnings: Vec::new(),
             control_reachable: None,
+            cached: None,
+            started_with: None,
         };
         bench.agent.handle_link(Arc::new(links()), bench.now);
-        bench.agent.begin(None, bench.now);
+        bench.agent.begin(cached, bench.now);
         bench.drain();
         bench
     }
@@ -101,13 +111,18 @@ impl Bench {
                 Action::Tunnel(TunnelAction::ControlReachable(reachable)) => {
                     self.control_reachable = Some(reachable);
                 }
-                Action::Control(action) => self.control.push(control_word(&action)),
-                Action::LoadCachedNetmap(id) => self.agent.handle_cached(&id, None, self.now),
-                Action::Tunnel(_)
-                | Action::CacheNetmap { .. }
-                | Action::ForgetNetmap(_)
-                | Action::Resolver(_)
-                | Action::Hosts(_) => {}
+                Action::Control(action) => {
+                    if let ControlAction::Start(start) = &action {
+                        self.started_with = start.netmap.clone();
+                    }
+                    self.control.push(control_word(&action));
+                }
+                Action::LoadCachedNetmap(id) => {
+                    let cached = self.cached.take_if(|(of, _)| *of == id).map(|(_, netmap)| netmap);
+                    self.agent.handle_cached(&id, cached, self.now);
+                }
+                Action::CacheNetmap { profile_id, netmap } => self.cached = Some((profile_id, netmap)),
+                Action::Tunnel(_) | Action::ForgetNetmap(_) | Action::Resolver(_) | Action::Hosts(_) => {}
             }
         }
         words
@@ -699,17 +714,16 @@ fn a_cached_netmap_brings_the_tunnel_up_before_control_answers() {
     let (bench, key) = Bench::running();
     let mut json = Vec::new();
     tsrs_control_netmap::write_cache(bench.agent.netmap().unwrap(), &mut json).unwrap();
-    let state = bench.agent.state().clone();
-    let mut again = Bench::with_state(state);
-    let id = again.agent.snapshot(again.now).profile.id;
-    let cached = tsrs_control_netmap::read_cache(&json, again.now.wall).unwrap();
-    again.agent.handle_cached(&id, Some(Arc::clone(&cached)), again.now);
-    again.drain();
+    let cached = tsrs_control_netmap::read_cache(&json, bench.now.wall).unwrap();
+    let mut again = Bench::with_cached(bench.agent.state().clone(), Some(Arc::clone(&cached)));
     assert_eq!(again.router.routes.len(), 2);
     assert_eq!(again.peers.len(), 2);
     again.advance(RELAY_GRACE);
     assert_eq!(again.state(), BackendState::Running);
     // The cache of a login that is over is not taken.
+    let fresh = State { machine_key: MachinePrivate::generate(&mut OsRng), profiles: Profiles::default() };
+    assert!(Bench::with_cached(fresh, Some(Arc::clone(&cached))).agent.netmap().is_none());
+    // Nor one that nobody asked for.
     let mut other = Bench::new();
     other.agent.handle_cached("", Some(cached), other.now);
     assert!(other.agent.netmap().is_none());
@@ -736,6 +750,22 @@ fn the_netmap_is_written_once_per_burst_and_not_for_who_is_online() {
             .any(|action| matches!(action, Action::CacheNetmap { .. }))
     );
     assert_eq!(bench.agent.cache_due, None);
+}
+
+#[test]
+fn an_account_that_comes_back_begins_with_its_netmap_and_control_with_the_same() {
+    let (mut bench, _) = Bench::running();
+    let id = bench.agent.snapshot(bench.now).profile.id;
+    bench.agent.new_profile(bench.now);
+    bench.drain();
+    assert!(bench.peers.is_empty());
+    bench.take_control();
+    bench.agent.switch_profile(&id, bench.now).unwrap();
+    bench.drain();
+    assert_eq!(bench.peers.len(), 2);
+    assert_eq!(bench.take_control(), ["start", "login renew=false key=false"]);
+    // Otherwise a peer that has gone meanwhile would stay, since its going would be no change.
+    assert_eq!(bench.started_with.as_ref().map(|netmap| netmap.peers().len()), Some(2));
 }
 
 #[test]
