@@ -62,9 +62,13 @@ fn the_official_client_cannot_tell_the_daemons_apart() {
     let control = net.lab_control(LabConfig::default()).unwrap();
     let key = control.create_key(KeySpec::reusable());
     let third = net.host("peer").tailscaled(&options(&net)).unwrap();
-    third.up(&control.url(), &key, &[&format!("--advertise-routes={SUBNET}")]).unwrap();
+    let offers = [&format!("--advertise-routes={SUBNET}"), "--advertise-exit-node"];
+    third.up(&control.url(), &key, &offers).unwrap();
     let id = control.wait_online("peer", SOON).unwrap().id;
-    control.approve_routes(id, &[SUBNET.parse().unwrap()]).unwrap();
+    control.approve_routes(id, &[SUBNET, "0.0.0.0/0", "::/0"].map(|net| net.parse().unwrap())).unwrap();
+    // On the map, and never there.
+    control.add_paper_nodes(1, &Default::default());
+    let away = control.nodes().into_iter().find(|node| node.name != "peer").unwrap().name;
     let peer = third.ipv4().unwrap();
     let _transfers = net.host("peer").tcp_server((peer, TCP_PORT).into()).unwrap();
     let peer = peer.to_string();
@@ -81,6 +85,7 @@ fn the_official_client_cannot_tell_the_daemons_apart() {
     own::running(&pair, &pair.ours.ipv4().unwrap().to_string(), &peer);
     rights::nobody(&pair, &peer);
     rights::operator(&pair);
+    reads::away(&pair, &away);
     settings::set(&pair);
     settings::up(&pair, &control.url());
     settings::take_names_back(&pair, &control);

@@ -46,7 +46,6 @@ const fn row(commands: &'static [&'static str], part: Part<'static>, reason: &'s
 /// client and the official one on our socket.
 pub(super) const ACCEPTED: &[Accepted] = &[
     row(&["status --json", "nobody: status --json"], Part::Shape("Self.PeerAPIURL"), NO_PEER_API),
-    row(&["status --json", "nobody: status --json"], Part::Shape("Peer.*.PeerAPIURL"), NO_PEER_API),
     row(&["debug netmap", "nobody: debug netmap"], Part::Shape("SelfNode.Hostinfo"), HOSTINFO),
     row(
         &["status of a peer"],
@@ -69,9 +68,9 @@ pub(super) const ACCEPTED: &[Accepted] = &[
     row(&["version --daemon"], Part::Out, "the daemon has a version of its own"),
     row(&["bugreport"], Part::Out, "the report is a file on this host, whose path stands in the line"),
     row(
-        &["dns query peer.lab.test"],
+        &["dns query peer.lab.test", "dns query PEER.Lab.Test."],
         Part::Out,
-        "a TTL of 5 s and not of 600: an address of the tailnet changes with the netmap",
+        "a TTL of 5 s and not of 600, for an address changes with the netmap; names in lower case",
     ),
     row(
         &["metrics"],
@@ -134,6 +133,7 @@ pub(super) fn is_chance(part: Part<'_>) -> bool {
 
 /// What `set` refuses here and tailscaled takes, with a part of our reason: a setting without effect would be believed.
 pub(super) const REFUSED: &[(&str, &str)] = &[
+    ("--exit-node=peer", "using an exit node is not supported"),
     ("--exit-node-allow-lan-access", "using an exit node is not supported"),
     ("--advertise-exit-node", "being an exit node is not supported"),
     ("--advertise-routes=8.8.8.0/24", "globally routable"),

@@ -49,11 +49,15 @@ impl Kernel {
     fn of(status: &Value, prefs: &Value) -> Self {
         let running = status["BackendState"] == "Running";
         let own = addresses(status).into_iter().find(|address| address.is_ipv4());
-        let allowed = status["Peer"].as_object().into_iter().flatten().flat_map(|(_, peer)| {
+        let peers = status["Peer"].as_object().into_iter().flatten();
+        // A peer whose key is over cannot be spoken to.
+        let allowed = peers.filter(|(_, peer)| peer["Expired"] != true).flat_map(|(_, peer)| {
             peer["AllowedIPs"].as_array().into_iter().flatten().filter_map(|net| net.as_str()?.parse().ok())
         });
         let wanted = allowed.filter(|net: &IpNet| {
-            net.addr().is_ipv4() && (net.prefix_len() == 32 || prefs["RouteAll"] == true)
+            // The default routes are an offer to be the exit node, which takes a setting of its own.
+            let subnet = net.prefix_len() > 0 && prefs["RouteAll"] == true;
+            net.addr().is_ipv4() && (net.prefix_len() == 32 || subnet)
         });
         let routes = wanted.map(|net| match net.prefix_len() {
             32 => net.addr().to_string(),

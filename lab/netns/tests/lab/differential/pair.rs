@@ -157,7 +157,7 @@ impl<'a> Pair<'a> {
     pub(super) fn start_both(&self, arguments: &[&str], ready: &str) -> [Process; 2] {
         self.sides().map(|side| {
             let command = side.command(User::Root, arguments);
-            let process = side.host.spawn(&arguments.join("-"), command).unwrap();
+            let process = side.host.spawn(arguments[0], command).unwrap();
             process.wait_for_log(ready, SOON).unwrap();
             process
         })

@@ -9,6 +9,7 @@ use crate::SOON;
 /// While both run.
 pub(super) fn running(pair: &Pair<'_>, peer: &str) {
     let peer_port = format!("{peer}:22");
+    let reverse = peer.rsplit('.').collect::<Vec<_>>().join(".") + ".in-addr.arpa";
     for (arguments, look) in [
         (&["status"][..], Look::Numbers),
         (&["status", "--peers=false"], Look::Numbers),
@@ -36,12 +37,16 @@ pub(super) fn running(pair: &Pair<'_>, peer: &str) {
         (&["whois", "--json", peer], Look::Shape),
         (&["whois", "--proto=udp", &peer_port], Look::Text),
         (&["whois", "100.99.99.99"], Look::Text),
+        (&["whois", "100.100.100.100"], Look::Text),
+        (&["whois", "10.9.0.7"], Look::Text),
+        (&["whois", "198.51.100.1:80"], Look::Text),
         (&["whois", "nonsense"], Look::Text),
         (&["whois"], Look::Text),
         (&["netcheck"], Look::Numbers),
         (&["netcheck", "--format", "json"], Look::Shape),
         (&["netcheck", "--format", "json-line"], Look::Shape),
         (&["debug", "watch-ipn", "--initial", "--count", "1"], Look::Shape),
+        (&["debug", "watch-ipn", "--initial", "--netmap=false", "--count", "1"], Look::Shape),
         (&["debug", "prefs"], Look::Shape),
         (&["debug", "netmap"], Look::Shape),
         (&["debug", "derp-map"], Look::Shape),
@@ -54,6 +59,10 @@ pub(super) fn running(pair: &Pair<'_>, peer: &str) {
         (&["dns", "status", "--json"], Look::Shape),
         (&["dns", "query", "peer.lab.test"], Look::Text),
         (&["dns", "query", "peer.lab.test", "AAAA"], Look::Text),
+        (&["dns", "query", "PEER.Lab.Test."], Look::Text),
+        (&["dns", "query", "peer.lab.test", "TXT"], Look::Text),
+        (&["dns", "query", "lab.test"], Look::Text),
+        (&["dns", "query", &reverse, "PTR"], Look::Numbers),
         (&["dns", "query", "www.example.test"], Look::Text),
         (&["dns", "query", "nobody.lab.test"], Look::Text),
         (&["dns", "query", "nobody.example.test"], Look::Text),
@@ -181,6 +190,17 @@ pub(super) fn traffic(pair: &Pair<'_>, peer: &str, echo_port: u16) {
         pair.report.fail(format!("ping to oneself: {ours:?}, {theirs:?}"));
     }
     streams(pair, peer, echo_port);
+}
+
+/// Probes to a node that never answers. What was sent to it counts from now on, for each in its own way.
+pub(super) fn away(pair: &Pair<'_>, away: &str) {
+    for arguments in [
+        &["ping", "--c=2", "--timeout=300ms", away][..],
+        &["ping", "--c=1", "--timeout=300ms", "--tsmp", away],
+        &["ping", "--c=1", "--timeout=300ms", "--icmp", away],
+    ] {
+        pair.compare(arguments, Look::Numbers);
+    }
 }
 
 fn streams(pair: &Pair<'_>, peer: &str, port: u16) {

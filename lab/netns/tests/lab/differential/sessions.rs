@@ -1,9 +1,11 @@
 //! Down and up, logins, accounts.
 
 use tsrs_lab_control::{KeySpec, LabControl};
+use tsrs_lab_netns::wait;
 
 use super::pair::{Look, Pair};
 use super::{kernel, own, reads};
+use crate::SOON;
 
 /// Logins over a working one.
 const FORCED_LOGINS: usize = 5;
@@ -25,8 +27,9 @@ pub(super) fn first_login(pair: &Pair<'_>, control: &LabControl, peer: &str) {
 
 /// Down and up again.
 pub(super) fn down_and_up(pair: &Pair<'_>, peer: &str) {
-    pair.compare(&["down"], Look::Text);
+    pair.compare(&["down", "--accept-risk=all", "--reason=later"], Look::Text);
     kernel::agrees(pair, "down");
+    pair.compare(&["down"], Look::Text);
     reads::not_running(pair, peer);
     own::down(pair, peer);
     // Without `--initial` there is nothing to say until something changes; then one message ends the watch.
@@ -74,6 +77,7 @@ pub(super) fn accounts(pair: &Pair<'_>, control: &LabControl, peer: &str) {
     }
     pair.compare(&["switch", "--list", "--json"], Look::Shape);
     step(&["switch", "lab@lab.test"], Look::Text);
+    step(&["switch", "lab@lab.test"], Look::Text);
     pair.compare(&["status"], Look::Code);
     step(&["switch", "second"], Look::Text);
     pair.compare(&["ip", "peer"], Look::Text);
@@ -97,5 +101,28 @@ pub(super) fn accounts(pair: &Pair<'_>, control: &LabControl, peer: &str) {
         step(&["up", &server, &key, "--force-reauth", "--timeout=20s"], Look::Text);
     }
     step(&["wait", "--timeout=20s"], Look::Text);
-    step(&["logout"], Look::Text);
+    // The page is told, and nobody visits it; the tunnel goes on.
+    pair.compare(&["up", &server, "--json", "--force-reauth", "--timeout=2s"], Look::Shape);
+    kernel::agrees(pair, "a forced login that is not finished");
+    step(&["switch", "remove", "lab@lab.test"], Look::Text);
+    step(&["logout", "--reason=done"], Look::Text);
+    page(pair, control, &server);
+}
+
+/// A login by a page that somebody visits.
+fn page(pair: &Pair<'_>, control: &LabControl, server: &str) {
+    let logins = pair.start_both(&["login", server, "--timeout=25s"], "/register/");
+    for login in &logins {
+        let log = login.log();
+        let id = log.split_once("/register/").and_then(|(_, rest)| rest.split_whitespace().next()).unwrap();
+        control.approve_login(id, "bob@lab.test").unwrap();
+    }
+    for login in &logins {
+        let ended = wait::until("the login ends", SOON, || login.exit_status()).unwrap();
+        if ended.code() != Some(0) || !login.log().contains("Success.") {
+            pair.report.fail(format!("login by a page: {ended}: {}", login.log()));
+        }
+    }
+    kernel::agrees(pair, "login by a page");
+    pair.compare(&["switch", "--list", "--json"], Look::Shape);
 }

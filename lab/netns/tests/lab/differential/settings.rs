@@ -36,7 +36,7 @@ pub(super) const ALIKE: &[&[&str]] = &[
     &["--stateful-filtering"],
     &["--stateful-filtering=false"],
     &["--ssh=false"],
-    &["--exit-node=peer"],
+    &["--exit-node=100.99.99.99"],
     &["--exit-node=nobody"],
     &["--exit-node="],
     &["--exit-node-allow-lan-access=false"],
