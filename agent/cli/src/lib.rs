@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 use crate::client::Client;
@@ -39,7 +40,12 @@ struct Cli {
 
 /// Runs a client command. `args` begins with the program's name.
 pub fn run(args: Vec<OsString>) -> ExitCode {
+    let bare = args.len() <= 1;
     let matches = match Cli::command().try_get_matches_from(args) {
+        // Whoever asks for nothing is shown what there is.
+        Err(error) if bare => {
+            return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
         Ok(matches) => matches,
         Err(error) => return usage(&error),
     };
@@ -72,10 +78,28 @@ fn grammar() -> clap::Command {
     Cli::command()
 }
 
-/// Help and version go to standard output and succeed; usage errors have exit code 2 as in the official client.
+/// Help and version go to standard output and succeed.
 fn usage(error: &clap::Error) -> ExitCode {
     let shown = error.print();
-    if error.use_stderr() || shown.is_err() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+    if shown.is_err() { ExitCode::from(2) } else { ExitCode::from(usage_code(error)) }
+}
+
+/// The exit codes of the official client: 2 for a flag that is unknown, given twice or given wrongly, 1 for wrong
+/// arguments and subcommands.
+fn usage_code(error: &clap::Error) -> u8 {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        Some(ContextValue::Strings(texts)) => texts.first().map_or("", String::as_str),
+        _ => "",
+    };
+    let argument = context(ContextKind::InvalidArg);
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return 0;
+    }
+    // Two flags that exclude each other count as wrong arguments; one that excludes itself was given twice.
+    let excluded = kind == ErrorKind::ArgumentConflict && argument != context(ContextKind::PriorArg);
+    if argument.starts_with('-') && !excluded { 2 } else { 1 }
 }
 
 fn failed(error: &CliError) -> ExitCode {

@@ -46,12 +46,24 @@ fn flags_of_the_official_client_are_understood() {
 }
 
 #[test]
-fn bad_usage_has_exit_code_two() {
-    for args in
-        [&["up", "--no-such-flag"][..], &["up", "--hostname=a", "--hostname=b"], &["nonsense"], &["ping"]]
-    {
-        let args = std::iter::once("tsrs-agent").chain(args.iter().copied()).map(OsString::from).collect();
-        assert_eq!(format!("{:?}", run(args)), format!("{:?}", ExitCode::from(2)));
+fn bad_flags_have_exit_code_two_and_bad_arguments_one() {
+    for (args, code) in [
+        (&["up", "--no-such-flag"][..], 2),
+        (&["up", "--hostname=a", "--hostname=b"], 2),
+        (&["up", "--hostname"], 2),
+        (&["wait", "--timeout=x"], 2),
+        (&["set", "--accept-routes=maybe"], 2),
+        (&["up", "extra"], 1),
+        (&["ip", "-4", "-6"], 1),
+        (&["nonsense"], 1),
+        (&["dns", "nonsense"], 1),
+        (&["dns"], 1),
+        (&["ping"], 1),
+        (&["nc", "peer", "no-port"], 1),
+        (&["--help"], 0),
+        (&["--version"], 0),
+    ] {
+        assert_eq!(usage_code(&parse(args).unwrap_err()), code, "{args:?}");
     }
 }
 

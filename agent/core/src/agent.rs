@@ -53,11 +53,12 @@ const EARLIEST_CLOCK: Timestamp = Timestamp::constant(1_673_373_066, 0);
 const APPLY_RETRY: Duration = Duration::from_secs(15);
 
 /// How long after `start` a plain registration waits, so that the `login-interactive` that some clients send right behind
-/// it asks once and not twice: an auth key may be good for one use only.
+/// it asks once and not twice.
 const START_DELAY: Duration = Duration::from_millis(300);
 
 /// How long after `start` a `login-interactive` is taken for the second half of the same `up`. Clients send it right behind;
-/// on a busy host the login may have succeeded before it comes.
+/// on a busy host the login may have succeeded before it comes. So long a plain registration with an auth key waits, too:
+/// the key may be good for one use only, which is then the one that the second half wants, and the node runs meanwhile.
 const START_PAIR: Duration = Duration::from_secs(10);
 
 /// How long after a change the netmap is written to disk, so that a burst is written once.
@@ -94,7 +95,7 @@ struct LoginAttempt {
     error: Option<String>,
     /// The user was there: an interactive login, or one with a key.
     by_user: bool,
-    /// A registration that waits for [`START_DELAY`].
+    /// A registration that waits for [`START_DELAY`] or [`START_PAIR`].
     delayed: Option<Delayed>,
     /// Until when a `login-interactive` belongs to the `start` that began this login.
     pair_until: Option<Instant>,
@@ -136,6 +137,9 @@ pub struct Agent<R> {
     /// A relay or a peer was reached since then. That it is lost again is a matter of health.
     had_contact: bool,
     cache_due: Option<Instant>,
+    /// The netmap of the last run was asked for. Until it is here no control client starts: what the first frame changes
+    /// must be told against the netmap that the tunnel has.
+    cache_asked: bool,
     /// Whether anybody wants to hear about peers.
     peers_watched: bool,
     actions: VecDeque<Action>,
@@ -165,6 +169,7 @@ impl<R: CryptoRngCore> Agent<R> {
             starting_since: None,
             had_contact: false,
             cache_due: None,
+            cache_asked: false,
             peers_watched: false,
             actions: VecDeque::new(),
             notices: VecDeque::new(),
@@ -224,13 +229,20 @@ impl<R: CryptoRngCore> Agent<R> {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
-        if let Some(delayed) = self.login.delayed.take_if(|delayed| delayed.at <= now.mono) {
-            self.control(ControlAction::Login { renew: delayed.renew, auth_key: delayed.auth_key });
+        if self.login.delayed.as_ref().is_some_and(|delayed| delayed.at <= now.mono) {
+            self.register_now();
         }
         if self.cache_due.take_if(|at| *at <= now.mono).is_some() {
             self.write_cache();
         }
         self.settle(now);
+    }
+
+    /// Makes the registration that waits, if there is one.
+    fn register_now(&mut self) {
+        if let Some(delayed) = self.login.delayed.take() {
+            self.control(ControlAction::Login { renew: delayed.renew, auth_key: delayed.auth_key });
+        }
     }
 
     /// The host's interfaces changed.

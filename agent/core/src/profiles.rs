@@ -119,11 +119,11 @@ impl Profiles {
         &mut self.current
     }
 
-    /// The saved profiles, ordered by id.
+    /// The saved profiles, ordered by name and then by id.
     pub fn saved(&self) -> impl Iterator<Item = &Profile> {
         let mut all: Vec<&Profile> =
             self.others.iter().chain([&self.current]).filter(|profile| profile.is_saved()).collect();
-        all.sort_by(|a, b| a.meta.id.cmp(&b.meta.id));
+        all.sort_by(|a, b| (&a.meta.name, &a.meta.id).cmp(&(&b.meta.name, &b.meta.id)));
         all.into_iter()
     }
 

@@ -174,7 +174,7 @@ fn peer_status(node: &Node, relays: &DerpMap, live: Option<&PeerLive>) -> PeerSt
         exit_node: false,
         exit_node_option: default_routes == 2,
         active: live.active,
-        peer_api_url: Some(peer_api_urls(node)),
+        peer_api_url: non_empty(&peer_api_urls(node)),
         taildrop_target: TAILDROP_MISSING_CAP,
         no_file_sharing_reason: String::new(),
         capabilities: None,
@@ -266,7 +266,7 @@ pub fn whois(snapshot: &Snapshot, addr: WhoIsAddr) -> Option<WhoIs> {
         |user| user.as_ref().clone(),
     );
     let granted = snapshot.filter.as_ref().map(|filter| granted(filter.capabilities(), netmap, node));
-    let cap_map = granted.unwrap_or_default();
+    let cap_map = granted.filter(|caps| !caps.is_empty());
     Some(WhoIs { node: Some(Box::new(Node::clone(node))), user_profile: Some(user), cap_map })
 }
 
@@ -302,7 +302,7 @@ pub fn netmap_json(netmap: &Netmap, node_key: NodePublic) -> Value {
         "Peers": netmap.peers().iter().map(AsRef::as_ref).collect::<Vec<&Node>>(),
         "DNS": shown_dns(netmap),
         "PacketFilter": filter_json(netmap),
-        "PacketFilterRules": rules,
+        "PacketFilterRules": (!rules.is_empty()).then_some(rules),
         "SSHPolicy": netmap.ssh_policy().map(AsRef::as_ref),
         "CollectServices": netmap.collect_services(),
         "DERPMap": **netmap.derp_map(),

@@ -5,7 +5,10 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ipnet::Ipv4Net;
-use tsrs_platform_api::RouterConfig;
+use tsrs_platform_api::{RouterConfig, SERVICE_ADDRESS};
+
+/// Where the addresses of tailnets lie (RFC 6598).
+const CGNAT: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
 
 /// The routes that were last asked of the host. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +38,15 @@ impl TunnelRoutes {
         let covers = |len| Ipv4Net::new(address, len).is_ok_and(|net| routes.routes.contains(&net.trunc()));
         routes.up && !routes.own.contains(&address) && (0..=32).any(covers)
     }
+
+    /// Whether this is an address of tailnets to which no route leads: that of a node while the tunnel is down, or of
+    /// nobody.
+    pub(crate) fn are_missing_for(&self, address: Ipv4Addr) -> bool {
+        let routes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let here = routes.up && (routes.own.contains(&address) || address == SERVICE_ADDRESS);
+        drop(routes);
+        CGNAT.contains(&address) && !here && !self.lead_to(address)
+    }
 }
 
 #[cfg(test)]
@@ -60,7 +72,14 @@ mod tests {
         ] {
             assert_eq!(routes.lead_to(Ipv4Addr::from(address)), inside, "{address:?}");
         }
+        let missing = |address: [u8; 4]| routes.are_missing_for(Ipv4Addr::from(address));
+        for here in [[100, 64, 0, 1], [100, 64, 0, 2], [100, 100, 100, 100], [192, 0, 2, 1]] {
+            assert!(!missing(here), "{here:?}");
+        }
+        assert!(missing([100, 64, 0, 3]));
         routes.set(&RouterConfig::default());
         assert!(!routes.lead_to(Ipv4Addr::new(10, 1, 2, 3)));
+        assert!(missing([100, 64, 0, 1]) && missing([100, 64, 0, 2]) && missing([100, 100, 100, 100]));
+        assert!(!missing([10, 1, 2, 3]));
     }
 }

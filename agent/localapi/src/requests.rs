@@ -132,9 +132,9 @@ pub struct WhoIs {
     /// Its user.
     #[serde(rename = "UserProfile")]
     pub user_profile: Option<UserProfile>,
-    /// What the node may do with us.
+    /// What the node may do with us; `null` when that is nothing.
     #[serde(rename = "CapMap")]
-    pub cap_map: CapMap,
+    pub cap_map: Option<CapMap>,
 }
 
 /// Answer of `dns-osconfig`: the host's settings below ours.

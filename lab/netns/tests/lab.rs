@@ -6,6 +6,8 @@
 
 #[path = "lab/cleanup.rs"]
 mod cleanup;
+#[path = "lab/differential.rs"]
+mod differential;
 #[path = "lab/faults.rs"]
 mod faults;
 #[path = "lab/headscale.rs"]

@@ -1,7 +1,7 @@
 //! `debug`: for finding out what is wrong.
 
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tsrs_agent_localapi::WatchMask;
 use tsrs_agent_localapi::requests::Reloaded;
 
@@ -50,7 +50,11 @@ pub(crate) async fn run(args: Args, client: &Client) -> Result {
             let netmap = client.send(Method::POST, "debug?action=current-netmap", Vec::new()).await?;
             output::json(&serde_json::from_slice::<Value>(&netmap)?)
         }
-        Sub::DerpMap => output::json(&client.get::<Value>("derpmap").await?),
+        Sub::DerpMap => {
+            // Scripts look for the regions, also before the first netmap.
+            let map = client.get::<Option<Value>>("derpmap").await?;
+            output::json(&map.unwrap_or_else(|| json!({ "Regions": null })))
+        }
         Sub::Metrics => {
             output::text(client.get_text("metrics").await?);
             Ok(())

@@ -148,7 +148,15 @@ fn status_json(status: &Status, corp_dns: bool, config: DnsConfig, system: Resul
         );
     }
     put("Resolvers", serde_json::to_value(config.resolvers)?);
-    put("SplitDNSRoutes", serde_json::to_value(config.routes)?);
+    // A suffix without resolvers is the agent's own business; the official client leaves it out.
+    let split = config
+        .routes
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(_, to)| to.as_ref().is_some_and(|to| !to.is_empty()));
+    if status.current_tailnet.is_some() {
+        put("SplitDNSRoutes", serde_json::to_value(split.collect::<BTreeMap<_, _>>())?);
+    }
     put("FallbackResolvers", serde_json::to_value(config.fallback_resolvers)?);
     put("SearchDomains", serde_json::to_value(config.domains)?);
     put("CertDomains", serde_json::to_value(config.cert_domains)?);

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tsrs_agent_localapi::requests::dial;
 
 use crate::client::{Client, refusal};
+use crate::commands::ping::connected;
 use crate::error::{CliError, Result};
 
 /// Arguments of `nc`.
@@ -19,6 +20,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, client: &Client) -> Result {
+    // Without the tunnel the address would be looked for on the network that this host happens to be in.
+    connected(&client.status(false).await?)?;
     let mut headers = HeaderMap::new();
     for (name, value) in [
         ("upgrade", dial::UPGRADE.to_owned()),

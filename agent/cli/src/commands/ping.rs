@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Method;
-use tsrs_agent_localapi::{BackendState, PingKind, PingResult};
+use tsrs_agent_localapi::{BackendState, PingKind, PingResult, Status};
 
 use crate::client::Client;
 use crate::commands::{ip, up};
@@ -58,13 +58,7 @@ impl Args {
 
 pub(crate) async fn run(args: Args, client: &Client) -> Result {
     let status = client.status(true).await?;
-    if status.backend_state != BackendState::Running {
-        return Err(CliError::new(format!(
-            "the tailnet is not connected (state {})",
-            status.backend_state.word()
-        ))
-        .hint("Run `tsrs-agent up` first."));
-    }
+    connected(&status)?;
     let node = ip::find(&status, &args.host)?;
     let own = status.self_node.as_ref().is_some_and(|own| own.public_key == node.public_key);
     let wanted = args.host.parse::<IpAddr>().ok();
@@ -105,6 +99,16 @@ pub(crate) async fn run(args: Args, client: &Client) -> Result {
     Ok(())
 }
 
+/// Refuses to send anything while there is no tunnel for it.
+pub(super) fn connected(status: &Status) -> Result {
+    if matches!(status.backend_state, BackendState::Running | BackendState::Starting) {
+        return Ok(());
+    }
+    let state = status.backend_state.word();
+    Err(CliError::new(format!("the tailnet is not connected (state {state})"))
+        .hint("Run `tsrs-agent up` first."))
+}
+
 async fn probe(args: &Args, address: IpAddr, client: &Client) -> Result<Option<PingResult>> {
     let path = format!("ping?ip={address}&size={}&type={}", args.size, args.kind().word());
     let Ok(answer) = tokio::time::timeout(args.timeout, client.send(Method::POST, &path, Vec::new())).await
@@ -115,9 +119,12 @@ async fn probe(args: &Args, address: IpAddr, client: &Client) -> Result<Option<P
     if result.err.is_empty() { Ok(Some(result)) } else { Err(CliError::new(result.err)) }
 }
 
+/// The lines of the official client: scripts read them.
 fn pong(result: &PingResult, kind: PingKind) -> String {
-    let millis = result.latency_seconds * 1000.0;
-    let latency = if millis < 1.0 { format!("{millis:.2}ms") } else { format!("{millis:.0}ms") };
+    let (name, ip, latency) = (&result.node_name, &result.node_ip, latency(result.latency_seconds));
+    if kind == PingKind::PeerApi {
+        return format!("hit peerapi of {ip} ({name}) at {} in {latency}", result.peer_api_url);
+    }
     let via = if !result.endpoint.is_empty() {
         result.endpoint.clone()
     } else if !result.peer_relay.is_empty() {
@@ -127,5 +134,35 @@ fn pong(result: &PingResult, kind: PingKind) -> String {
     } else {
         kind.word().to_owned()
     };
-    format!("pong from {} ({}) via {via} in {latency}", result.node_name, result.node_ip)
+    let port = if result.peer_api_port == 0 { String::new() } else { format!(", {}", result.peer_api_port) };
+    format!("pong from {name} ({ip}{port}) via {via} in {latency}")
+}
+
+fn latency(secs: f64) -> String {
+    let millis = secs * 1000.0;
+    if millis < 1.0 { format!("{millis:.2}ms") } else { format!("{millis:.0}ms") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_printed_as_scripts_know_them() {
+        let result = PingResult {
+            node_name: "b".to_owned(),
+            node_ip: "100.64.0.2".to_owned(),
+            latency_seconds: 0.0123,
+            ..PingResult::default()
+        };
+        let disco = PingResult { endpoint: "192.0.2.1:1".to_owned(), ..result.clone() };
+        assert_eq!(pong(&disco, PingKind::Disco), "pong from b (100.64.0.2) via 192.0.2.1:1 in 12ms");
+        let tsmp = PingResult { peer_api_port: 80, ..result.clone() };
+        assert_eq!(pong(&tsmp, PingKind::Tsmp), "pong from b (100.64.0.2, 80) via TSMP in 12ms");
+        let peer_api = PingResult { peer_api_url: "http://100.64.0.2:80".to_owned(), ..result };
+        assert_eq!(
+            pong(&peer_api, PingKind::PeerApi),
+            "hit peerapi of 100.64.0.2 (b) at http://100.64.0.2:80 in 12ms"
+        );
+    }
 }

@@ -3,7 +3,8 @@
 use tsrs_agent_localapi::MaskedPrefs;
 
 use crate::client::Client;
-use crate::error::{CliError, Result};
+use crate::error::Result;
+use crate::output;
 use crate::settings::{SetOnlyFlags, SettingFlags};
 
 /// Flags of `set`.
@@ -24,8 +25,13 @@ pub(crate) async fn run(args: Args, client: &Client) -> Result {
     let edit = MaskedPrefs::between(&current, &wanted);
     if edit.is_empty() {
         return if args.names_nothing() {
-            Err(CliError::new("no setting was named")
-                .hint("See `tsrs-agent set --help` for what can be set."))
+            // Nothing was asked for, so nothing failed: what could be is shown, as the official client does.
+            let mut grammar = crate::grammar();
+            grammar.build();
+            output::note(
+                grammar.find_subcommand_mut("set").map(clap::Command::render_help).unwrap_or_default(),
+            );
+            Ok(())
         } else {
             Ok(())
         };

@@ -1,6 +1,7 @@
 //! `version`: of this program and of the daemon.
 
 use serde_json::json;
+use tsrs_agent_localapi::tailcfg::CapabilityVersion;
 
 use crate::client::Client;
 use crate::error::Result;
@@ -21,7 +22,7 @@ pub(crate) async fn run(args: Args, client: &Client) -> Result {
     let own = env!("CARGO_PKG_VERSION");
     let daemon = if args.daemon { Some(client.status(false).await?.version) } else { None };
     if args.json {
-        let mut out = json!({ "majorMinorPatch": own, "short": own, "long": own });
+        let mut out = json!({ "majorMinorPatch": own, "short": own, "long": own, "cap": CapabilityVersion::CURRENT_NUMBER });
         if let Some(daemon) = daemon {
             out["daemonLong"] = json!(daemon);
         }

@@ -45,9 +45,9 @@ pub(crate) async fn run(args: Args, client: &Client) -> Result {
         output::line(format_args!("  Name:     {}", user.login_name));
         output::line(format_args!("  ID:       {}", user.id));
     }
-    if !who.cap_map.is_empty() {
+    if let Some(caps) = who.cap_map.filter(|caps| !caps.is_empty()) {
         output::line("Capabilities:");
-        for (name, values) in who.cap_map.iter() {
+        for (name, values) in caps.iter() {
             if values.is_empty() {
                 output::line(format_args!("  - {name}"));
             } else {

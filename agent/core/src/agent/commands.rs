@@ -85,7 +85,8 @@ impl<R: CryptoRngCore> Agent<R> {
             if has_key && !expired {
                 // The tunnel goes on meanwhile; the server learns of tags and of the auth key.
                 self.settle_control();
-                self.login.delayed = Some(Delayed { at: now.mono + START_DELAY, renew: false, auth_key });
+                let delay = if auth_key.is_some() { START_PAIR } else { START_DELAY };
+                self.login.delayed = Some(Delayed { at: now.mono + delay, renew: false, auth_key });
             } else {
                 self.begin_login(expired, auth_key);
                 self.login.pair_until = Some(now.mono + START_PAIR);
@@ -206,7 +207,8 @@ impl<R: CryptoRngCore> Agent<R> {
         self.tell_node_key();
         self.tell_prefs();
         let id = self.state.profiles.current().meta.id.clone();
-        if !id.is_empty() {
+        self.cache_asked = !id.is_empty();
+        if self.cache_asked {
             self.actions.push_back(Action::LoadCachedNetmap(id));
         }
         self.settle(now);

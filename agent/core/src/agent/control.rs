@@ -4,6 +4,7 @@ use rand_core::CryptoRngCore;
 use tsrs_agent_localapi::notify::{Empty, HealthAction, HealthWarning};
 use tsrs_agent_localapi::{NetworkProfile, Notify, UserProfile};
 use tsrs_base_types::{LockPrivate, StableNodeId};
+use tsrs_control_netmap::Change;
 use tsrs_control_tailcfg::{Hostinfo, Login, User};
 
 use super::{Agent, ControlAction, ControlEvent, ControlStart, Now, TroubleKind};
@@ -76,6 +77,11 @@ impl<R: CryptoRngCore> Agent<R> {
             self.tell(Notify { login_finished: Some(Empty {}), ..self.message() });
             self.tell_prefs();
         }
+        let public = self.state.profiles.current().login.public_node_key();
+        let faster = self.netmap.clone().filter(|netmap| new_key && netmap.self_node().key == public);
+        if let Some(netmap) = faster {
+            self.tell_netmap(&netmap, &[Change::SelfNode], true);
+        }
     }
 
     fn note_trouble(&mut self, kind: TroubleKind, during_login: bool, text: &str, now: Now) {
@@ -83,7 +89,11 @@ impl<R: CryptoRngCore> Agent<R> {
             self.health.set(Problem::TlsConnectionFailed, text, now.mono, now.wall);
         }
         if !during_login {
-            self.node_unknown |= kind == TroubleKind::NodeUnknown;
+            if kind == TroubleKind::NodeUnknown {
+                self.node_unknown = true;
+                // Only a registration helps now.
+                self.register_now();
+            }
             return;
         }
         let first_login = self.state.profiles.current().login.node_key.is_none();
@@ -143,6 +153,7 @@ impl<R: CryptoRngCore> Agent<R> {
             || (self.login.leaving && registered)
             || (registered && profile.prefs.want_running && !profile.prefs.logged_out);
         match (wanted, self.control_running) {
+            (true, false) if self.cache_asked => {}
             (true, false) => {
                 self.start_control();
                 if registered && !self.login.wanted && !self.login.leaving {

@@ -15,8 +15,9 @@ use crate::health::Problem;
 impl<R: CryptoRngCore> Agent<R> {
     /// Takes the cached netmap that [`Action::LoadCachedNetmap`] asked for.
     pub fn handle_cached(&mut self, profile_id: &str, cached: Option<Arc<Netmap>>, now: Now) {
-        // A netmap from control is newer, and the account may have changed meanwhile.
-        if self.netmap.is_none() && self.state.profiles.current().meta.id == profile_id {
+        // The account may have changed meanwhile.
+        if self.cache_asked && self.state.profiles.current().meta.id == profile_id {
+            self.cache_asked = false;
             self.adopt_cached(cached);
             self.settle(now);
         }
@@ -73,9 +74,13 @@ impl<R: CryptoRngCore> Agent<R> {
         self.tell_netmap(&netmap, changes, key_changed);
     }
 
-    fn tell_netmap(&mut self, netmap: &Arc<Netmap>, changes: &[Change], key_changed: bool) {
+    /// Tells watchers what changed; with `key_changed` the whole netmap, for clients that look for the new key in it.
+    ///
+    /// Of a new key of this node it tells once the login is done that made it: the map stream may be faster.
+    pub(super) fn tell_netmap(&mut self, netmap: &Arc<Netmap>, changes: &[Change], key_changed: bool) {
+        let of_login = netmap.self_node().key == self.state.profiles.current().login.public_node_key();
         let mut notify = self.message();
-        if changes.contains(&Change::SelfNode) {
+        if of_login && changes.contains(&Change::SelfNode) {
             notify.self_change = Some(Box::new(Node::clone(netmap.self_node())));
         }
         if self.peers_watched {
@@ -85,7 +90,7 @@ impl<R: CryptoRngCore> Agent<R> {
             return;
         }
         let notify = Box::new(notify);
-        self.notices.push_back(match key_changed {
+        self.notices.push_back(match key_changed && of_login {
             true => Notice::WithNetmap(notify, Arc::clone(netmap)),
             false => Notice::Message(notify),
         });

@@ -18,9 +18,7 @@ fn log_in(profiles: &mut Profiles, id: i64, name: &str, node: &str) -> bool {
 }
 
 fn names(profiles: &Profiles) -> Vec<&str> {
-    let mut names: Vec<&str> = profiles.saved().map(|profile| profile.meta.name.as_str()).collect();
-    names.sort_unstable();
-    names
+    profiles.saved().map(|profile| profile.meta.name.as_str()).collect()
 }
 
 #[test]

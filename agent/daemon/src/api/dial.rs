@@ -37,6 +37,10 @@ impl Api {
             Err(text) => return Answer::text(502, &format!("resolve failure: {text}")),
         };
         if !self.routes.lead_to(*address.ip()) {
+            // Outside the tunnel, an address of tailnets would be looked for at the provider of this host.
+            if self.routes.are_missing_for(*address.ip()) {
+                return Answer::text(502, &format!("dial failure: dial tcp {address}: not in the tailnet"));
+            }
             return dial_yourself(address);
         }
         match tunnel_net::connect(&self.tun_name, address, LIMIT).await {

@@ -60,8 +60,13 @@ pub(super) fn user_metrics(snapshot: &Snapshot, tunnel: &TunnelMetrics, home: i6
     let help = "DERP region ID of this node's home relay server";
     let home = [("", u64::try_from(home).unwrap_or_default())];
     metric(&mut out, "gauge", "tailscaled_home_derp_region_id", help, &home);
-    direction(&mut out, "inbound", ["received from", "received by the node from"], &tunnel.inbound);
-    direction(&mut out, "outbound", ["sent to", "while being sent to"], &tunnel.outbound);
+    direction(
+        &mut out,
+        "inbound",
+        ["received from", "dropped packets received by the node from"],
+        &tunnel.inbound,
+    );
+    direction(&mut out, "outbound", ["sent to", "packets dropped while being sent to"], &tunnel.outbound);
     out
 }
 
@@ -79,7 +84,7 @@ fn direction(out: &mut String, word: &str, [what, dropped]: [&str; 2], metrics: 
     let help = format!("Counts the number of bytes {what} other peers");
     metric(out, "counter", &name, &help, &by_path(metrics.direct_bytes, metrics.derp_bytes));
     let name = format!("tailscaled_{word}_dropped_packets_total");
-    let help = format!("Counts the number of dropped packets {dropped} other peers");
+    let help = format!("Counts the number of {dropped} other peers");
     let labels: Vec<(String, u64)> =
         metrics.drops.iter().map(|(reason, count)| (format!("{{reason=\"{reason}\"}}"), *count)).collect();
     let samples: Vec<(&str, u64)> = labels.iter().map(|(label, count)| (label.as_str(), *count)).collect();

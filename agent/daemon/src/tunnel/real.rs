@@ -311,7 +311,7 @@ fn netcheck_json(report: &tsrs_tunnel_path::netcheck::Report) -> Value {
         "RegionV4Latency": nanos(&report.region_v4_latency),
         "RegionV6Latency": {},
         "GlobalV4Counters": counts.collect::<serde_json::Map<_, _>>(),
-        "GlobalV6Counters": {},
+        "GlobalV6Counters": Value::Null,
         "GlobalV4": report.global_v4.map(|addr| addr.to_string()).unwrap_or_default(),
         "GlobalV6": "",
         "CaptivePortal": Value::Null,

@@ -131,6 +131,19 @@ fn broken() -> Error {
 }
 
 #[test]
+fn an_auth_key_answers_for_its_own_login_alone() {
+    let mut walk = Walk::new();
+    walk.machine.handle_login(false, Some(Redacted::new("tskey-auth-x".to_owned())), walk.now);
+    walk.accept();
+    walk.drain();
+    assert!(walk.registers[0].auth.is_some());
+    walk.machine.handle_login(true, None, walk.now);
+    walk.drain();
+    assert_eq!(walk.registers.len(), 2);
+    assert!(walk.registers[1].auth.is_none());
+}
+
+#[test]
 fn nothing_happens_before_a_login() {
     let mut walk = Walk::with_keys(NodeKeys { current: Some(NodePrivate::generate(&mut OsRng)), old: None });
     walk.local.tka_head = "x".to_owned();

@@ -58,6 +58,9 @@ async fn dial_leaves_what_is_not_in_the_tailnet_to_the_caller() {
         assert_eq!((reply.status, reply.header("dial-self")), (200, "true"), "{host}");
         assert_eq!(reply.header("dial-addr"), format!("{host}:{port}"));
     }
+    let reply = bench.raw(ROOT, dial("100.64.9.9", port).as_bytes()).await;
+    let wanted = format!("dial failure: dial tcp 100.64.9.9:{port}: not in the tailnet\n");
+    assert_eq!((reply.status, reply.text()), (502, wanted.as_str()), "nobody looks for it elsewhere");
     let accepted = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(accepted.is_err(), "nothing was dialled");
     assert_eq!(bench.raw(OTHER, dial(PEER, port).as_bytes()).await.status, 403);
