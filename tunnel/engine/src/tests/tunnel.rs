@@ -151,11 +151,16 @@ async fn commands_have_their_turn_while_more_comes_in_than_can_be_taken() {
             }
         }
     });
-    eventually(async || (shared.notices.handshake_count() == MAX_HANDSHAKES).then_some(())).await;
-    let answer = tokio::time::timeout(LIMIT, host.engine.handle().peer_statuses()).await;
-    let waiting = shared.notices.handshake_count();
+    // On a busy machine the flood pauses, too, and what is answered then says nothing.
+    let mut answered = 0;
+    let answers = async || {
+        let full = shared.notices.handshake_count() == MAX_HANDSHAKES;
+        let answer = tokio::time::timeout(LIMIT, host.engine.handle().peer_statuses()).await;
+        answered += u32::from(full && shared.notices.handshake_count() > MAX_HANDSHAKES_PER_CALL);
+        (answer != Ok(Ok(Vec::new())) || answered == 10).then_some(answer)
+    };
+    let answer = eventually(answers).await;
     stop.store(true, Ordering::Relaxed);
     flood.join().unwrap();
     assert_eq!(answer, Ok(Ok(Vec::new())));
-    assert!(waiting > MAX_HANDSHAKES_PER_CALL, "the flood had not ended: {waiting} waited");
 }
