@@ -28,6 +28,7 @@ mod ping;
 mod register;
 mod rpc;
 mod ssh;
+mod tka;
 mod user;
 mod values;
 
@@ -53,6 +54,12 @@ pub use rpc::{
 pub use ssh::{
     SshAction, SshEventNotifyRequest, SshPolicy, SshPrincipal, SshRecorderFailureAction, SshRecordingAttempt,
     SshRule,
+};
+pub use tka::{
+    TkaBootstrapRequest, TkaBootstrapResponse, TkaDisableRequest, TkaInitBeginRequest, TkaInitBeginResponse,
+    TkaInitFinishRequest, TkaSignInfo, TkaSignaturesUsingKeyRequest, TkaSignaturesUsingKeyResponse,
+    TkaSubmitSignatureRequest, TkaSyncOfferRequest, TkaSyncOfferResponse, TkaSyncSendRequest,
+    TkaSyncSendResponse,
 };
 pub use user::{Login, User, UserProfile};
 pub use values::{AuthKey, Base64, CapMap, RawMessage};
