@@ -44,7 +44,7 @@ impl<R: CryptoRngCore> Agent<R> {
     ) -> Result<Prefs, CommandError> {
         let current = self.state.profiles.current().prefs.clone();
         let next = self.with_context(user_exists, |context| prefs::edit(&current, edit, context))?;
-        self.adopt_prefs(next);
+        self.adopt_prefs(next, now);
         self.settle(now);
         Ok(self.state.profiles.current().public_prefs())
     }
@@ -71,7 +71,7 @@ impl<R: CryptoRngCore> Agent<R> {
         if let Some(given) = &options.update_prefs {
             let current = &self.state.profiles.current().prefs;
             let next = self.with_context(user_exists, |context| prefs::replace(current, given, context))?;
-            self.adopt_prefs(next);
+            self.adopt_prefs(next, now);
         }
         self.tell_prefs();
         let auth_key = (!options.auth_key.is_empty()).then(|| Redacted::new(options.auth_key));
@@ -136,7 +136,7 @@ impl<R: CryptoRngCore> Agent<R> {
     /// Forgets the account and its keys, whether or not the server could be told.
     pub fn finish_logout(&mut self, now: Now) {
         let id = self.state.profiles.current().meta.id.clone();
-        self.state.profiles.delete_current();
+        self.state.profiles.log_out_current();
         self.forget_cached(id);
         self.change_profile(now);
     }
@@ -186,9 +186,16 @@ impl<R: CryptoRngCore> Agent<R> {
         }
     }
 
+    /// The account is gone, and with it what was known of its tailnet.
+    fn forget_netmap(&mut self) {
+        self.netmap = None;
+        self.tunnel.forget_filter();
+        self.leave_lock();
+    }
+
     fn forget_cached(&mut self, id: String) {
         if !id.is_empty() {
-            self.actions.push_back(Action::ForgetNetmap(id));
+            self.actions.push_back(Action::ForgetProfile(id));
         }
     }
 
@@ -196,8 +203,7 @@ impl<R: CryptoRngCore> Agent<R> {
     fn change_profile(&mut self, now: Now) {
         self.stop_control();
         self.login = LoginAttempt::default();
-        self.netmap = None;
-        self.tunnel.forget_filter();
+        self.forget_netmap();
         self.cache_due = None;
         self.health.set_control([]);
         self.settle_tunnel(false, now);
@@ -207,7 +213,7 @@ impl<R: CryptoRngCore> Agent<R> {
         self.tell_prefs();
         let id = self.state.profiles.current().meta.id.clone();
         if !id.is_empty() {
-            self.actions.push_back(Action::LoadCachedNetmap(id));
+            self.actions.push_back(Action::LoadProfile(id));
         }
         self.settle(now);
     }
@@ -219,7 +225,7 @@ impl<R: CryptoRngCore> Agent<R> {
         }
     }
 
-    fn adopt_prefs(&mut self, next: Prefs) {
+    fn adopt_prefs(&mut self, next: Prefs, now: Now) {
         let profile = self.state.profiles.current();
         if next == profile.prefs {
             return;
@@ -238,6 +244,7 @@ impl<R: CryptoRngCore> Agent<R> {
         self.tell_prefs();
         self.tell_control_about_us();
         self.reconsider();
+        self.reconsider_doors(now);
     }
 
     /// Nothing of one server is shown to another: a login under way ends, and an account with keys stays behind in the
@@ -249,8 +256,7 @@ impl<R: CryptoRngCore> Agent<R> {
             return;
         }
         self.write_cache();
-        self.netmap = None;
-        self.tunnel.forget_filter();
+        self.forget_netmap();
         self.state.profiles.start_new();
         self.state.profiles.current_mut().prefs.control_url.clone_from(&next.control_url);
         self.ensure_lock_key();

@@ -34,7 +34,7 @@ impl<R: CryptoRngCore> Agent<R> {
                 // The caller finishes the log-out; a server that expired us on its own leads to a login.
                 self.control_online = false;
             }
-            ControlEvent::Netmap { netmap, changes } => self.note_netmap(netmap, &changes, now),
+            ControlEvent::Netmap { netmap, changes } => self.note_netmap(netmap, changes, now),
             ControlEvent::Online => {
                 self.control_online = true;
                 self.health.clear(Problem::TlsConnectionFailed);
@@ -163,7 +163,8 @@ impl<R: CryptoRngCore> Agent<R> {
             old_node_key: profile.login.old_node_key.clone(),
             lock_key: profile.login.lock_key.as_ref().map(LockPrivate::public).unwrap_or_default(),
             hostinfo: self.hostinfo(),
-            netmap: self.netmap.clone(),
+            netmap: self.lock.full.clone(),
+            lock_head: self.lock_head(),
             paused: !self.link.any_up(),
         };
         self.control_running = true;
@@ -176,6 +177,7 @@ impl<R: CryptoRngCore> Agent<R> {
             self.control_online = false;
             self.node_unknown = false;
             self.login.delayed = None;
+            self.lock.keeper.interrupt();
             self.control(ControlAction::Stop);
         }
     }

@@ -14,7 +14,11 @@ use tsrs_platform_api::{DnsConfig, Interface, RouterConfig};
 use tsrs_tunnel_dataplane::Change as PeerStep;
 
 use super::*;
+use crate::lock::Call;
+use crate::lock::testing::Folder;
 use crate::profiles::Profiles;
+
+mod lock;
 
 /// An agent with everything around it that a test needs.
 struct Bench {
@@ -30,6 +34,10 @@ struct Bench {
     fail_router: bool,
     router_warnings: Vec<String>,
     control_reachable: Option<bool>,
+    /// Calls about Tailnet Lock that were not answered yet.
+    lock_calls: Vec<(u64, Call)>,
+    /// What was written of its chain.
+    chain: Folder,
 }
 
 impl Bench {
@@ -56,9 +64,11 @@ impl Bench {
             fail_router: false,
             router_warnings: Vec::new(),
             control_reachable: None,
+            lock_calls: Vec::new(),
+            chain: Folder::default(),
         };
         bench.agent.handle_link(Arc::new(links()), bench.now);
-        bench.agent.begin(None, bench.now);
+        bench.agent.begin(nothing_kept(), bench.now);
         bench.drain();
         bench
     }
@@ -101,11 +111,16 @@ impl Bench {
                 Action::Tunnel(TunnelAction::ControlReachable(reachable)) => {
                     self.control_reachable = Some(reachable);
                 }
+                Action::Control(ControlAction::Lock { number, call }) => self.lock_calls.push((number, call)),
                 Action::Control(action) => self.control.push(control_word(&action)),
-                Action::LoadCachedNetmap(id) => self.agent.handle_cached(&id, None, self.now),
+                Action::StoreLock { steps, .. } => {
+                    steps.iter().for_each(|step| self.chain.write(step));
+                    self.agent.handle_lock_stored(Ok(()), self.now);
+                }
+                Action::LoadProfile(id) => self.agent.handle_kept(&id, nothing_kept(), self.now),
                 Action::Tunnel(_)
                 | Action::CacheNetmap { .. }
-                | Action::ForgetNetmap(_)
+                | Action::ForgetProfile(_)
                 | Action::Resolver(_)
                 | Action::Hosts(_) => {}
             }
@@ -183,6 +198,14 @@ impl Bench {
     }
 }
 
+fn nothing_kept() -> Kept {
+    Kept { netmap: None, chain: Ok(tsrs_control_tka::Graph::default()) }
+}
+
+fn kept(netmap: &Arc<Netmap>) -> Kept {
+    Kept { netmap: Some(Arc::clone(netmap)), ..nothing_kept() }
+}
+
 fn links() -> LinkState {
     let interface = Interface {
         index: 2,
@@ -246,6 +269,8 @@ fn control_word(action: &ControlAction) -> String {
         ControlAction::Logout => "logout".into(),
         ControlAction::Hostinfo(_) => "hostinfo".into(),
         ControlAction::Pause(paused) => format!("pause={paused}"),
+        ControlAction::Lock { number, .. } => format!("lock {number}"),
+        ControlAction::LockHead(head) => format!("lock-head {head}"),
     }
 }
 
@@ -536,22 +561,6 @@ fn the_engine_hears_whether_control_can_be_reached() {
 }
 
 #[test]
-fn a_lock_that_cannot_be_verified_lets_nobody_new_in() {
-    let (mut bench, _) = Bench::running();
-    let head = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    bench.frame(json!({"TKAInfo": {"Head": head}, "PeersChanged": [node(4, peer_key(4), &[])]}));
-    assert_eq!(bench.peers, BTreeSet::from([peer_key(2), peer_key(3)]));
-    assert_eq!(bench.router.routes.len(), 2);
-    bench.frame(json!({"PeersChangedPatch": [{"NodeID": 3, "Key": peer_key(33)}]}));
-    assert_eq!(bench.peers, BTreeSet::from([peer_key(2)]), "a changed key is a new peer");
-    let texts = bench.agent.snapshot(bench.now).health_texts;
-    assert!(texts.iter().any(|text| text.contains("Tailnet Lock")));
-    bench.frame(json!({"TKAInfo": {"Disabled": true}}));
-    assert_eq!(bench.peers.len(), 3, "without the lock everybody may come in");
-    assert_eq!(bench.router.routes.len(), 3);
-}
-
-#[test]
 fn a_failed_step_is_reported_retried_and_not_counted_as_up() {
     let mut bench = Bench::new();
     let key = NodePrivate::generate(&mut OsRng);
@@ -663,7 +672,7 @@ fn a_cached_netmap_brings_the_tunnel_up_before_control_answers() {
     let mut again = Bench::with_state(state);
     let id = again.agent.snapshot(again.now).profile.id;
     let cached = tsrs_control_netmap::read_cache(&json, again.now.wall).unwrap();
-    again.agent.handle_cached(&id, Some(Arc::clone(&cached)), again.now);
+    again.agent.handle_kept(&id, kept(&cached), again.now);
     again.drain();
     assert_eq!(again.router.routes.len(), 2);
     assert_eq!(again.peers.len(), 2);
@@ -671,7 +680,7 @@ fn a_cached_netmap_brings_the_tunnel_up_before_control_answers() {
     assert_eq!(again.state(), BackendState::Running);
     // The cache of a login that is over is not taken.
     let mut other = Bench::new();
-    other.agent.handle_cached("", Some(cached), other.now);
+    other.agent.handle_kept("", kept(&cached), other.now);
     assert!(other.agent.netmap().is_none());
     // The first frame of control replaces what was cached.
     again.agent.handle_control(ControlEvent::Online, again.now);
