@@ -235,11 +235,11 @@ impl Handle {
     pub async fn tka_sync_send(
         &self,
         head: String,
-        missing: Vec<Base64>,
+        missing_aums: Vec<Base64>,
         interactive: bool,
     ) -> Result<TkaSyncSendResponse, Error> {
         let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
-        let body = TkaSyncSendRequest { version, node_key, head, missing, interactive };
+        let body = TkaSyncSendRequest { version, node_key, head, missing_aums, interactive };
         self.lock_call("changing the lock", "/machine/tka/sync/send", MAX_CHAIN_ANSWER_LEN, &body).await
     }
 

@@ -56,13 +56,14 @@ pub use ssh::{
     SshRule,
 };
 pub use tka::{
-    TkaBootstrapRequest, TkaBootstrapResponse, TkaDisableRequest, TkaInitBeginRequest, TkaInitBeginResponse,
-    TkaInitFinishRequest, TkaSignInfo, TkaSignaturesUsingKeyRequest, TkaSignaturesUsingKeyResponse,
-    TkaSubmitSignatureRequest, TkaSyncOfferRequest, TkaSyncOfferResponse, TkaSyncSendRequest,
+    TkaBootstrapRequest, TkaBootstrapResponse, TkaDisableRequest, TkaDisableResponse, TkaInitBeginRequest,
+    TkaInitBeginResponse, TkaInitFinishRequest, TkaInitFinishResponse, TkaSignInfo,
+    TkaSignaturesUsingKeyRequest, TkaSignaturesUsingKeyResponse, TkaSubmitSignatureRequest,
+    TkaSubmitSignatureResponse, TkaSyncOfferRequest, TkaSyncOfferResponse, TkaSyncSendRequest,
     TkaSyncSendResponse,
 };
 pub use user::{Login, User, UserProfile};
-pub use values::{AuthKey, Base64, CapMap, RawMessage};
+pub use values::{AuthKey, Base64, CapMap, RawMessage, SecretBase64};
 pub use wire::MAX_LIST_LEN;
 
 #[cfg(test)]

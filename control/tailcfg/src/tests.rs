@@ -164,6 +164,35 @@ fn null_counts_as_absent_for_every_member() {
 }
 
 #[test]
+fn a_disablement_secret_travels_and_is_not_printed() {
+    let text = r#"{"GenesisAUM":"AQI=","DisablementSecret":"c2VjcmV0"}"#;
+    let answer: TkaBootstrapResponse = serde_json::from_str(text).unwrap();
+    assert_eq!(answer.disablement_secret.expose(), b"secret");
+    assert!(!format!("{answer:?}").contains("115"), "{answer:?}");
+    assert_eq!(serde_json::to_string(&answer).unwrap(), text);
+    let absent = r#"{"GenesisAUM":null,"DisablementSecret":null}"#;
+    assert_eq!(
+        serde_json::from_str::<TkaBootstrapResponse>(absent).unwrap(),
+        TkaBootstrapResponse::default()
+    );
+    assert_eq!(serde_json::to_string(&TkaBootstrapResponse::default()).unwrap(), "{}");
+}
+
+#[test]
+fn calls_of_the_lock_are_written_as_the_reference_writes_them() {
+    let finish: TkaInitFinishRequest =
+        serde_json::from_value(json!({"Version": 113, "Signatures": {"7": "AQI="}})).unwrap();
+    assert_eq!(finish.signatures[&NodeId(7)].0, [1, 2]);
+    let written = serde_json::to_value(&finish).unwrap();
+    assert_eq!(written["Signatures"], json!({"7": "AQI="}));
+    assert!(written.get("SupportDisablement").is_none(), "{written}");
+    let begin: TkaInitBeginResponse =
+        serde_json::from_value(json!({"NeedSignatures": [{"NodeID": 3, "RotationPubkey": null}, null]}))
+            .unwrap();
+    assert_eq!(begin.need_signatures, [TkaSignInfo { node_id: NodeId(3), ..TkaSignInfo::default() }]);
+}
+
+#[test]
 fn present_empty_lists_differ_from_absent_ones() {
     let response: MapResponse =
         serde_json::from_str(r#"{"PacketFilter":[],"Health":[],"PacketFilters":{"base":null,"x":[]}}"#)

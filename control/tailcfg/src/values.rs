@@ -145,6 +145,41 @@ impl<'de> Deserialize<'de> for Base64 {
     }
 }
 
+/// Secret bytes that travel as [`Base64`]. Not printed, wiped on drop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretBase64(Redacted<Vec<u8>>);
+
+impl SecretBase64 {
+    /// Wraps the bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Redacted::new(bytes))
+    }
+
+    /// The bytes themselves.
+    pub fn expose(&self) -> &[u8] {
+        self.0.expose()
+    }
+}
+
+impl Default for SecretBase64 {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+impl Serialize for SecretBase64 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(Redacted::new(BASE64.encode(self.expose())).expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretBase64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Redacted::new(String::deserialize(deserializer)?);
+        BASE64.decode(text.expose().as_bytes()).map(Self::new).map_err(|_| D::Error::custom("not base64"))
+    }
+}
+
 /// An auth key on its way to the server. Not printed, wiped on drop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthKey(Redacted<String>);

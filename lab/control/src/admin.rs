@@ -26,6 +26,7 @@ use crate::keys::KeySpec;
 use crate::policy::Policy;
 use crate::server::LabControl;
 use crate::sync::lock;
+use crate::tailnet::LockLie;
 
 /// Longest command.
 const MAX_COMMAND_LEN: usize = 1 << 20;
@@ -90,6 +91,8 @@ pub enum Command {
         /// The message.
         message: Value,
     },
+    /// Lies to the nodes about Tailnet Lock; `null` speaks the truth again.
+    LieAboutLock(Option<LockLie>),
     /// Asks a node for a sign of life over Noise.
     Ping(NodeId),
     /// Switches a fault on.
@@ -130,6 +133,7 @@ impl Command {
             Self::SetPolicy(policy) => control.set_policy(policy)?,
             Self::SetDns(dns) => control.set_dns(dns),
             Self::Inject { id, message } => control.inject(id, message),
+            Self::LieAboutLock(lie) => control.lie_about_lock(lie)?,
             Self::Ping(id) => control.ping(id, true, PING_LIMIT)?,
             Self::AddFault(fault) => control.faults().push(fault),
             Self::ClearFaults => control.faults().clear(),

@@ -23,10 +23,51 @@ pub enum FaultTarget {
     MapStream,
     /// `POST /machine/map` of a lite update or a single map.
     MapUpdate,
+    /// A call of Tailnet Lock.
+    Lock(LockCall),
     /// `GET /derp` of one region.
     Derp(RegionId),
     /// STUN requests of one region. Any action but a delay drops them.
     Stun(RegionId),
+}
+
+/// A call of Tailnet Lock (Tailnet Lock sheet §15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LockCall {
+    /// `/machine/tka/init/begin`.
+    InitBegin,
+    /// `/machine/tka/init/finish`.
+    InitFinish,
+    /// `/machine/tka/bootstrap`.
+    Bootstrap,
+    /// `/machine/tka/sync/offer`.
+    SyncOffer,
+    /// `/machine/tka/sync/send`.
+    SyncSend,
+    /// `/machine/tka/disable`.
+    Disable,
+    /// `/machine/tka/sign`.
+    Sign,
+    /// `/machine/tka/affected-sigs`.
+    AffectedSigs,
+}
+
+impl LockCall {
+    /// The call of a path.
+    pub(crate) fn of_path(path: &str) -> Option<Self> {
+        Some(match path.strip_prefix("/machine/tka/")? {
+            "init/begin" => Self::InitBegin,
+            "init/finish" => Self::InitFinish,
+            "bootstrap" => Self::Bootstrap,
+            "sync/offer" => Self::SyncOffer,
+            "sync/send" => Self::SyncSend,
+            "disable" => Self::Disable,
+            "sign" => Self::Sign,
+            "affected-sigs" => Self::AffectedSigs,
+            _ => return None,
+        })
+    }
 }
 
 /// What happens to such a request.
@@ -44,6 +85,8 @@ pub enum FaultAction {
     },
     /// Answered with status 200 and these bytes.
     Garbage(Vec<u8>),
+    /// Answered with status 200 and white space without end, which any reader of JSON waits behind.
+    Endless,
     /// Never answered.
     Hang,
     /// Answered properly, but so much later.

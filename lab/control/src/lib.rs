@@ -6,8 +6,8 @@
 //! `lab-control` offers the same over a small HTTP API.
 //!
 //! It behaves like the hosted service where that and headscale differ and a client could rely on the difference by
-//! accident: a streaming map request is read-only, a second stream of a node ends the first. It has no Tailnet Lock,
-//! no SSH policy, no certificates; those calls are answered as headscale answers them.
+//! accident: a streaming map request is read-only, a second stream of a node ends the first, Tailnet Lock can be switched
+//! on by any node. It has no SSH policy, no certificates; those calls are answered as headscale answers them.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -35,8 +35,8 @@ mod wire_tests;
 pub use config::{DerpTrust, LabConfig, RegionConfig, ThreadHook};
 pub use derp::DerpStats;
 pub use dns::DnsSettings;
-pub use fault::{Fault, FaultAction, FaultTarget, Faults};
+pub use fault::{Fault, FaultAction, FaultTarget, Faults, LockCall};
 pub use keys::KeySpec;
 pub use policy::{Grant, NodeAttr, Policy};
 pub use server::LabControl;
-pub use tailnet::{LabNode, PendingLogin};
+pub use tailnet::{LabNode, LockLie, PendingLogin};

@@ -1,5 +1,7 @@
 //! The server as a value.
 
+mod lock;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -349,6 +351,7 @@ impl LabControl {
 
     /// Ends every connection: control, map streams, DERP. The listeners stay.
     pub fn cut_connections(&self) {
+        self.parts.shared.change(Tailnet::end_streams);
         self.parts.shared.cut.send_modify(|cut| *cut += 1);
         self.parts.shared.hubs.values().for_each(|hub| hub.disconnect_all());
     }
@@ -479,7 +482,7 @@ fn new_parts(config: &LabConfig) -> Result<Parts> {
     let mut tailnet =
         Tailnet::new(config, https_url(config), identities.derp_map().clone(), Timestamp::now());
     if let Some(stored) = stored {
-        tailnet.restore(stored);
+        tailnet.restore(stored, Timestamp::now())?;
     }
     let key = state.noise_key()?;
     let state_file = config.state_file.clone().map(|path| (path, state));

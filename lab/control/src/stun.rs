@@ -31,7 +31,12 @@ pub(crate) async fn serve(shared: Arc<Shared>, region: RegionId, socket: Arc<Udp
                     drop(socket.send_to(&answer, from).await);
                 });
             }
-            Some(FaultAction::Hang | FaultAction::Garbage(_) | FaultAction::Status { .. }) => {}
+            Some(
+                FaultAction::Hang
+                | FaultAction::Endless
+                | FaultAction::Garbage(_)
+                | FaultAction::Status { .. },
+            ) => {}
         }
     }
 }

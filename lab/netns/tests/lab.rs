@@ -12,6 +12,8 @@ mod faults;
 mod headscale;
 #[path = "lab/host.rs"]
 mod host;
+#[path = "lab/lock.rs"]
+mod lock;
 #[path = "lab/login.rs"]
 mod login;
 #[path = "lab/matrix.rs"]

@@ -301,7 +301,7 @@ impl Keeper {
         let exchange = self.exchange.take()?;
         let result = answer.map_err(KeeperError::Call).and_then(|answer| match (exchange, answer) {
             (Exchange::Begin, LockAnswer::Bootstrap(answer)) => self.begin(&answer, known, rules, now.1),
-            (Exchange::End, LockAnswer::Bootstrap(answer)) => self.end(answer, known).map(|()| None),
+            (Exchange::End, LockAnswer::Bootstrap(answer)) => self.end(&answer, known).map(|()| None),
             (Exchange::Compare { draft }, LockAnswer::Offer(answer)) => {
                 self.compare(draft, &answer, known, now.1)
             }
@@ -331,8 +331,10 @@ impl Keeper {
         rules: &Rules,
         now: Timestamp,
     ) -> Result<Option<(Exchange, Call)>, KeeperError> {
-        let encoded = answer.genesis.as_ref().filter(|genesis| !genesis.is_empty());
-        let genesis = Aum::decode(&encoded.ok_or(KeeperError::NoGenesis)?.0)?;
+        if answer.genesis_aum.is_empty() {
+            return Err(KeeperError::NoGenesis);
+        }
+        let genesis = Aum::decode(&answer.genesis_aum.0)?;
         match &known.lock {
             Some(lock) => lock.pin.check_genesis(&genesis)?,
             None => {
@@ -354,10 +356,14 @@ impl Keeper {
     }
 
     /// The lock ends if control knows the secret for it, and not otherwise.
-    fn end(&mut self, answer: TkaBootstrapResponse, known: &mut Known) -> Result<(), KeeperError> {
+    fn end(&mut self, answer: &TkaBootstrapResponse, known: &mut Known) -> Result<(), KeeperError> {
         let Some(lock) = &known.lock else { return Ok(()) };
-        let secret = answer.disablement_secret.filter(|secret| !secret.is_empty());
-        let secret = DisablementSecret::from_bytes(secret.ok_or(KeeperError::NoSecret)?.0);
+        // Exposed to be compared with what the lock stores.
+        let secret = answer.disablement_secret.expose();
+        if secret.is_empty() {
+            return Err(KeeperError::NoSecret);
+        }
+        let secret = DisablementSecret::from_bytes(secret.to_vec());
         let by_chain = self.authority().map(|authority| authority.state().is_ended_by(&secret));
         if !by_chain.unwrap_or_else(|| lock.is_ended_by(&secret)) {
             return Err(KeeperError::NoSecret);
@@ -375,8 +381,8 @@ impl Keeper {
         now: Timestamp,
     ) -> Result<Option<(Exchange, Call)>, KeeperError> {
         let theirs = SyncOffer::parse(&answer.head, answer.ancestors.iter().map(String::as_str))?;
-        if answer.missing.len() > limits::MAX_INFORM_UPDATES {
-            return Err(KeeperError::TooMany(answer.missing.len()));
+        if answer.missing_aums.len() > limits::MAX_INFORM_UPDATES {
+            return Err(KeeperError::TooMany(answer.missing_aums.len()));
         }
         let is_new = draft.is_some();
         let Some(mut chain) = draft.map(|draft| *draft).or_else(|| self.chain.clone()) else {
@@ -389,7 +395,7 @@ impl Keeper {
             Err(SyncError::NoIntersection) if is_new => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        let updates = answer.missing.iter().map(|update| Aum::decode(&update.0)).collect::<Result<_, _>>()?;
+        let updates = answer.missing_aums.iter().map(|update| Aum::decode(&update.0)).collect::<Result<_, _>>()?;
         chain.authority.inform(&mut chain.storage, updates, now)?;
         match &mut known.lock {
             Some(lock) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tsrs_base_types::{LockPrivate, NodePublic};
-use tsrs_control_tailcfg::{Base64, TkaBootstrapResponse, TkaSyncOfferResponse, TkaSyncSendResponse};
+use tsrs_control_tailcfg::{Base64, SecretBase64, TkaBootstrapResponse, TkaSyncOfferResponse, TkaSyncSendResponse};
 use tsrs_control_tka::{
     Aum, AumHash, Authority, DisablementSecret, Graph, Key, MemoryStorage, NodeKeySignature, State, StateId,
     Storage, StoredAum, Update, UpdateBuilder,
@@ -87,8 +87,8 @@ impl Server {
     pub(crate) fn answer(&mut self, call: &Call) -> LockAnswer {
         match call {
             Call::Bootstrap(head) => LockAnswer::Bootstrap(TkaBootstrapResponse {
-                genesis: head.is_none().then(|| Base64(self.genesis.encode())),
-                disablement_secret: self.secret.clone().map(Base64),
+                genesis_aum: Base64(if head.is_none() { self.genesis.encode() } else { Vec::new() }),
+                disablement_secret: SecretBase64::new(self.secret.clone().unwrap_or_default()),
             }),
             Call::Offer(offer) => {
                 let ours = self.authority.sync_offer(self.storage.graph());
@@ -96,7 +96,7 @@ impl Server {
                 LockAnswer::Offer(TkaSyncOfferResponse {
                     head: ours.head.to_string(),
                     ancestors: ours.ancestors.iter().map(AumHash::to_string).collect(),
-                    missing: missing.iter().map(|update| Base64(update.aum().encode())).collect(),
+                    missing_aums: missing.iter().map(|update| Base64(update.aum().encode())).collect(),
                 })
             }
             // A server that takes nothing.

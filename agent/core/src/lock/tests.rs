@@ -129,11 +129,11 @@ fn answers_that_are_too_long_or_nonsense_change_nothing() {
     let (head, known) = (node.head(), node.known.clone());
     let ours = server.head();
     server.grow(2);
-    let offer = |head: &str, missing: Vec<Base64>| {
+    let offer = |head: &str, missing_aums: Vec<Base64>| {
         LockAnswer::Offer(TkaSyncOfferResponse {
             head: head.to_owned(),
             ancestors: vec![ours.clone()],
-            missing,
+            missing_aums,
         })
     };
     let flood = vec![Base64(vec![0xa0]); limits::MAX_INFORM_UPDATES + 1];

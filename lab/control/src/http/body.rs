@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use hyper::body::Frame;
 use serde::Serialize;
 
 /// Longest request body: a map request with a large Hostinfo.
@@ -49,6 +50,13 @@ pub(crate) fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(full(Bytes::new()));
     *answer.status_mut() = status;
     answer
+}
+
+/// An answer that never ends.
+pub(crate) fn endless() -> Answer {
+    const CHUNK: &[u8] = &[b' '; 16 << 10];
+    let chunks = futures_util::stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(CHUNK))));
+    Response::new(StreamBody::new(chunks).boxed_unsync())
 }
 
 /// Reads a request's body to its end; `None` if it broke off or is too long.

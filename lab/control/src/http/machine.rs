@@ -12,7 +12,7 @@ use tsrs_control_tailcfg::{CapabilityVersion, MapRequest, RegisterRequest};
 use super::body::{Answer, collect, empty, json, not_found, text};
 use super::map_stream;
 use super::outer::{fault, query_value};
-use crate::fault::FaultTarget;
+use crate::fault::{FaultTarget, LockCall};
 use crate::shared::Shared;
 use crate::tailnet::Outcome;
 
@@ -49,6 +49,9 @@ impl Connection {
             "/machine/map" => self.map(request).await,
             "/machine/ping-response" => ping_response(&self.shared, request).await,
             path => {
+                if let Some(call) = LockCall::of_path(path) {
+                    return self.lock(call, request).await;
+                }
                 if let Some(id) = path.strip_prefix(C2N_PATH) {
                     let id = id.to_owned();
                     return c2n_response(&self.shared, &id, request).await;
@@ -138,7 +141,7 @@ fn too_old(version: CapabilityVersion) -> Option<Answer> {
     (version.0 < i64::from(MIN_VERSION)).then(refusal)
 }
 
-fn wrong_method(allowed: &'static str) -> Answer {
+pub(super) fn wrong_method(allowed: &'static str) -> Answer {
     let mut refusal = empty(StatusCode::METHOD_NOT_ALLOWED);
     refusal.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static(allowed));
     refusal

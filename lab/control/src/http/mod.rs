@@ -2,6 +2,7 @@
 
 mod body;
 mod head;
+mod lock;
 mod machine;
 mod map_stream;
 mod outer;

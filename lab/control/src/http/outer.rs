@@ -14,7 +14,7 @@ use tsrs_base_noise::Secret;
 use tsrs_base_types::{ChallengePublic, MachinePublic, NodePrivate};
 use tsrs_control_tailcfg::{EarlyNoise, OverTlsPublicKeyResponse};
 
-use super::body::{Answer, answer, collect, empty, html, json, not_found, text};
+use super::body::{Answer, answer, collect, empty, endless, html, json, not_found, text};
 use super::machine;
 use super::{Rewind, read_head};
 use crate::derp::{self, Hub};
@@ -76,7 +76,7 @@ async fn derp_fault(shared: &Shared, hub: &Hub) -> bool {
             false
         }
         Some(FaultAction::Hang) => std::future::pending().await,
-        Some(FaultAction::Status { .. } | FaultAction::Garbage(_)) => true,
+        Some(FaultAction::Status { .. } | FaultAction::Garbage(_) | FaultAction::Endless) => true,
     }
 }
 
@@ -92,6 +92,7 @@ pub(super) async fn fault(shared: &Shared, target: FaultTarget) -> Option<Answer
             Some(refusal)
         }
         FaultAction::Garbage(bytes) => Some(answer(StatusCode::OK, "application/json", bytes)),
+        FaultAction::Endless => Some(endless()),
         FaultAction::Hang => std::future::pending().await,
         FaultAction::Delay(delay) => {
             tokio::time::sleep(delay).await;

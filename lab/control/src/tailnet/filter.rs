@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
-use tsrs_control_tailcfg::{CapGrant, CapMap, FilterRule, NetPortRange, PortRange, RawMessage};
+use tsrs_control_tailcfg::{CapGrant, CapMap, FilterRule, NetPortRange, PortRange, RawMessage, cap};
 
 use super::{LabNode, Tailnet};
 use crate::policy::{Grant, NodeAttr, Policy};
@@ -73,8 +73,7 @@ impl Tailnet {
     /// Attributes of a node: the baseline, and what the policy adds.
     pub(crate) fn node_attributes(&self, node: &LabNode) -> CapMap {
         let mut map = CapMap::default();
-        for name in [tsrs_control_tailcfg::cap::node::IS_ADMIN, tsrs_control_tailcfg::cap::node::FILE_SHARING]
-        {
+        for name in [cap::node::IS_ADMIN, cap::node::FILE_SHARING, cap::node::TAILNET_LOCK] {
             map.insert_name(name);
         }
         let hits = |attr: &&NodeAttr| attr.target.iter().any(|selector| selects(selector, node));

@@ -1,12 +1,15 @@
 //! The state of the tailnet: users, keys, nodes, settings. No input or output.
 
 mod filter;
+mod lock;
 mod node;
 mod register;
 mod store;
 mod view;
 
 pub(crate) use filter::check as check_policy;
+pub use lock::LockLie;
+pub(crate) use lock::{Lock, check_secret};
 pub use node::LabNode;
 pub use register::PendingLogin;
 pub(crate) use register::{LOGIN_PATH, Outcome};
@@ -22,8 +25,8 @@ use jiff::Timestamp;
 use rand_core::{OsRng, RngCore as _};
 use serde_json::Value;
 use tsrs_base_types::time::WireTime;
-use tsrs_base_types::{DiscoPublic, MachinePublic, NodeId, NodePublic, UserId};
-use tsrs_control_tailcfg::{DerpMap, DisplayMessage, Hostinfo, MapRequest};
+use tsrs_base_types::{DiscoPublic, LockPublic, MachinePublic, NodeId, NodePublic, UserId};
+use tsrs_control_tailcfg::{Base64, DerpMap, DisplayMessage, Hostinfo, MapRequest};
 
 use crate::config::LabConfig;
 use crate::dns::DnsSettings;
@@ -70,6 +73,7 @@ pub(crate) struct Tailnet {
     pub(crate) key_lifetime: Option<Duration>,
     /// Messages for people, by id; on every node's map.
     pub(crate) messages: BTreeMap<String, DisplayMessage>,
+    pub(crate) lock: Lock,
     /// Where a login page is.
     pub(crate) url: String,
     next_node: i64,
@@ -97,6 +101,7 @@ impl Tailnet {
             machine_approval: config.machine_approval,
             key_lifetime: config.key_lifetime,
             messages: BTreeMap::new(),
+            lock: Lock::default(),
             url,
             next_node: 1,
             next_stream: 1,
@@ -153,6 +158,10 @@ impl Tailnet {
             machine,
             key,
             disco: DiscoPublic::default(),
+            lock_key: LockPublic::default(),
+            key_signature: Base64::default(),
+            renewable_signature: Base64::default(),
+            lock_head: String::new(),
             // Numbers of nodes in a lab are far below 2^22.
             ipv4: Ipv4Addr::from_bits(FIRST_IPV4 + u32::try_from(number).unwrap_or(0)),
             ipv6: Ipv6Addr::from_bits(FIRST_IPV6 + u128::from(number.unsigned_abs())),
@@ -209,6 +218,7 @@ impl Tailnet {
         let before = node.clone();
         node.version = request.version;
         node.disco = request.disco_key;
+        node.lock_head.clone_from(&request.tka_head);
         node.endpoints.clone_from(&request.endpoints);
         node.endpoint_types.clone_from(&request.endpoint_types);
         if let Some(hostinfo) = &request.hostinfo {
@@ -255,6 +265,14 @@ impl Tailnet {
             if node.streams == 0 {
                 node.last_seen = Some(now.into());
             }
+        }
+    }
+
+    /// Every map stream ends; what a test puts on one from now on waits for the next.
+    pub(crate) fn end_streams(&mut self) {
+        for node in self.nodes.values_mut() {
+            // Numbers begin with 1, so this is no stream's.
+            node.latest_stream = 0;
         }
     }
 

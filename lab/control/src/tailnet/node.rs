@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use tsrs_base_types::time::WireTime;
-use tsrs_base_types::{DiscoPublic, MachinePublic, NodeId, NodePublic, RegionId};
-use tsrs_control_tailcfg::{CapabilityVersion, EndpointType, Hostinfo};
+use tsrs_base_types::{DiscoPublic, LockPublic, MachinePublic, NodeId, NodePublic, RegionId};
+use tsrs_control_tailcfg::{Base64, CapabilityVersion, EndpointType, Hostinfo};
 
 /// A node as the server knows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,14 @@ pub struct LabNode {
     pub key: NodePublic,
     /// Disco key, as last told.
     pub disco: DiscoPublic,
+    /// Tailnet Lock key, as last told; zero if it never was.
+    pub lock_key: LockPublic,
+    /// Tailnet Lock signature of the node key; empty if there is none.
+    pub key_signature: Base64,
+    /// Signature of the node key before, from which the node may make one for the present key.
+    pub(crate) renewable_signature: Base64,
+    /// Head of the node's Tailnet Lock, as last told; empty without a lock.
+    pub lock_head: String,
     /// IPv4 address, the same for ever.
     pub ipv4: Ipv4Addr,
     /// IPv6 address, the same for ever.

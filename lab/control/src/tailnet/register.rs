@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 use rand_core::{OsRng, RngCore};
 use tsrs_base_types::time::WireTime;
-use tsrs_base_types::{MachinePublic, NodeId, NodePublic};
-use tsrs_control_tailcfg::{CapabilityVersion, Hostinfo, Login, RegisterRequest, RegisterResponse, User};
+use tsrs_base_types::{LockPublic, MachinePublic, NodeId, NodePublic};
+use tsrs_control_tailcfg::{
+    Base64, CapabilityVersion, Hostinfo, Login, RegisterRequest, RegisterResponse, User,
+};
 
 use super::{LabNode, Tailnet, set_hostinfo};
 use crate::keys::{KeyRefused, KeySpec};
@@ -25,6 +27,7 @@ pub struct PendingLogin {
     pub hostinfo: Hostinfo,
     pub(crate) version: CapabilityVersion,
     pub(crate) old_key: NodePublic,
+    pub(crate) lock_key: LockPublic,
     pub(crate) ephemeral: bool,
     /// Set when the login was refused on its page.
     pub(crate) refused: bool,
@@ -66,12 +69,24 @@ impl Tailnet {
         if let Some(wait) = self.follow_up(request) {
             return wait;
         }
+        let auth_key = request.auth.as_ref().map(|auth| auth.auth_key.expose()).filter(|key| !key.is_empty());
+        let renews = match known {
+            Some((id, ..)) => Some(id),
+            None => {
+                auth_key.and_then(|_| self.node_that_was(machine, request.old_node_key)).map(|node| node.id)
+            }
+        };
+        if let Some(signature) = renews.and_then(|id| self.signature_to_renew(id, request)) {
+            return Outcome::Answer(Box::new(RegisterResponse {
+                node_key_signature: Some(signature),
+                ..RegisterResponse::default()
+            }));
+        }
         if let Some((id, _, false)) = known {
             // A restart: the key, if one is still configured, is not used up again.
             self.refresh(id, request);
             return self.success(id);
         }
-        let auth_key = request.auth.as_ref().map(|auth| auth.auth_key.expose()).filter(|key| !key.is_empty());
         match auth_key {
             Some(text) => match self.use_key(text, now) {
                 Ok(spec) => {
@@ -102,6 +117,8 @@ impl Tailnet {
             machine: pending.machine,
             key: pending.key,
             old_key: pending.old_key,
+            lock_key: pending.lock_key,
+            signature: None,
             hostinfo: &pending.hostinfo,
             version: pending.version,
         };
@@ -131,6 +148,7 @@ impl Tailnet {
             machine,
             key: request.node_key,
             old_key: request.old_node_key,
+            lock_key: request.nl_key,
             hostinfo: request.hostinfo.as_deref().cloned().unwrap_or_default(),
             version: request.version,
             ephemeral: request.ephemeral,
@@ -165,7 +183,13 @@ impl Tailnet {
         let lifetime = self.key_lifetime.filter(|_| spec.tags.is_empty());
         let auto_approve = self.policy.auto_approve_routes.clone();
         if let Some(node) = self.nodes.get_mut(&id) {
+            if node.key != applicant.key {
+                let signature = std::mem::take(&mut node.key_signature);
+                let may_renew = node.key == applicant.old_key;
+                node.renewable_signature = if may_renew { signature } else { Base64::default() };
+            }
             node.key = applicant.key;
+            node.lock_key = applicant.lock_key;
             node.user = user;
             node.tags.clone_from(&spec.tags);
             node.ephemeral = spec.ephemeral;
@@ -176,6 +200,7 @@ impl Tailnet {
                 .map_or(WireTime::ZERO, WireTime::from);
             set_hostinfo(node, applicant.hostinfo, &auto_approve);
         }
+        self.note_signature(id, applicant.signature);
         self.rename_by_hostname(id);
         id
     }
@@ -184,11 +209,26 @@ impl Tailnet {
         let auto_approve = self.policy.auto_approve_routes.clone();
         if let Some(node) = self.nodes.get_mut(&id) {
             node.version = request.version;
+            node.lock_key = request.nl_key;
             if let Some(hostinfo) = &request.hostinfo {
                 set_hostinfo(node, hostinfo, &auto_approve);
             }
         }
+        self.note_signature(id, request.node_key_signature.as_ref());
         self.rename_by_hostname(id);
+    }
+
+    /// The node of a machine whose key this is.
+    fn node_that_was(&self, machine: MachinePublic, key: NodePublic) -> Option<&LabNode> {
+        self.node_by_key(&key).filter(|node| node.machine == machine)
+    }
+
+    /// Takes over the signature that a node brings along. A bad one does not keep the node from joining: it is locked out by its peers.
+    fn note_signature(&mut self, id: NodeId, signature: Option<&Base64>) {
+        let Some(signature) = signature.filter(|signature| !signature.is_empty()) else { return };
+        if let Err(error) = self.keep_signature(id, signature) {
+            tracing::debug!(error = format!("{error:#}"), %id, "signature of a registration not kept");
+        }
     }
 
     /// A time in the past logs out; one in the future may only shorten the key's life.
@@ -240,6 +280,8 @@ struct Applicant<'a> {
     machine: MachinePublic,
     key: NodePublic,
     old_key: NodePublic,
+    lock_key: LockPublic,
+    signature: Option<&'a Base64>,
     hostinfo: &'a Hostinfo,
     version: CapabilityVersion,
 }
@@ -251,6 +293,8 @@ impl<'a> Applicant<'a> {
             machine,
             key: request.node_key,
             old_key: request.old_node_key,
+            lock_key: request.nl_key,
+            signature: request.node_key_signature.as_ref(),
             hostinfo: request.hostinfo.as_deref().unwrap_or(&NOTHING),
             version: request.version,
         }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Result;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tsrs_base_types::NodeId;
 
-use super::{LabNode, LabUser, Tailnet};
+use super::lock::StoredLock;
+use super::{LabNode, LabUser, Lock, Tailnet};
 use crate::keys::AuthKey;
 use crate::policy::Policy;
 
@@ -16,6 +19,7 @@ pub(crate) struct Stored {
     keys: Vec<AuthKey>,
     nodes: BTreeMap<NodeId, LabNode>,
     policy: Policy,
+    lock: StoredLock,
     next_node: i64,
 }
 
@@ -26,15 +30,18 @@ impl Tailnet {
             keys: self.keys.clone(),
             nodes: self.nodes.clone(),
             policy: self.policy.clone(),
+            lock: self.lock.store(),
             next_node: self.next_node,
         }
     }
 
-    pub(crate) fn restore(&mut self, stored: Stored) {
+    pub(crate) fn restore(&mut self, stored: Stored, now: Timestamp) -> Result<()> {
+        self.lock = Lock::restore(stored.lock, now)?;
         self.users = stored.users;
         self.keys = stored.keys;
         self.nodes = stored.nodes;
         self.policy = stored.policy;
         self.next_node = stored.next_node;
+        Ok(())
     }
 }

@@ -260,7 +260,7 @@ fn a_state_file_brings_back_nodes_keys_and_the_next_number() {
     tailnet.delete(c);
     let json = serde_json::to_vec(&tailnet.store()).unwrap();
     let mut other = Tailnet::new(&LabConfig::default(), String::new(), DerpMap::default(), NOW);
-    other.restore(serde_json::from_slice(&json).unwrap());
+    other.restore(serde_json::from_slice(&json).unwrap(), NOW).unwrap();
     assert!(!other.nodes[&a].online());
     assert_eq!(other.nodes[&a].ipv4, tailnet.nodes[&a].ipv4);
     let next = join(&mut other, 9, KeySpec::reusable(), json!({}));

@@ -8,7 +8,7 @@ use tsrs_base_types::time::WireTime;
 use tsrs_base_types::{NodeId, StableNodeId, UserId};
 use tsrs_control_tailcfg::{
     DerpMap, DisplayMessage, DnsConfig, DnsRecord, DnsRoutes, FilterRule, Hostinfo, MapResponse, Node,
-    PeerChange, Resolver, UserProfile,
+    PeerChange, Resolver, TkaInfo, UserProfile,
 };
 
 use super::{LabNode, TAGGED_USER, Tailnet};
@@ -30,6 +30,7 @@ pub(crate) struct View {
     derp_map: DerpMap,
     profiles: BTreeMap<UserId, UserProfile>,
     messages: BTreeMap<String, DisplayMessage>,
+    lock: Option<TkaInfo>,
     domain: String,
 }
 
@@ -52,6 +53,7 @@ impl Tailnet {
             dns: self.dns_config(),
             derp_map: self.derp_map.clone(),
             messages: self.messages.clone(),
+            lock: self.lock.info(),
             domain: self.base_domain.clone(),
         })
     }
@@ -79,6 +81,7 @@ impl Tailnet {
             user: self.user_id(&node.user),
             key: node.key,
             key_expiry: node.key_expiry,
+            key_signature: node.key_signature.clone(),
             machine: node.machine,
             disco_key: node.disco,
             allowed_ips: Some(own.iter().copied().chain(routes).collect()),
@@ -158,6 +161,7 @@ impl View {
                 .iter()
                 .map(|(id, text)| (id.clone(), Some(text.clone())))
                 .collect(),
+            tka_info: self.lock.clone(),
             collect_services: Some(false),
             control_time: Some(WireTime::from(now)),
             ..MapResponse::default()
@@ -195,6 +199,9 @@ impl View {
         }
         if self.domain != old.domain {
             delta.domain.clone_from(&self.domain);
+        }
+        if self.lock != old.lock {
+            delta.tka_info.clone_from(&self.lock);
         }
         delta.user_profiles = (self.profiles.iter())
             .filter(|(id, new)| old.profiles.get(id) != Some(new))

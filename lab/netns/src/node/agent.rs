@@ -159,6 +159,15 @@ impl<'a> Agent<'a> {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs a command of Tailscale's own client against the agent's LocalAPI.
+    pub fn tailscale(&self, arguments: &[&str]) -> Result<String> {
+        let program = tools::find("tailscale").context("tailscale not found")?;
+        let socket = format!("--socket={}", socket(self.arguments.instance));
+        let mut all = vec![socket.as_str()];
+        all.extend_from_slice(arguments);
+        self.host.run(&program.to_string_lossy(), &all)
+    }
+
     /// `tsrs-agent up` with what it was started with.
     pub fn up(&self) -> Result<()> {
         let server = format!("--login-server={}", self.arguments.login_server);

@@ -68,6 +68,14 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Runs a command of Tailscale's own client against the node's LocalAPI, which is the same for both kinds.
+    pub fn tailscale(&self, arguments: &[&str]) -> Result<String> {
+        match self {
+            Self::Agent(agent) => agent.tailscale(arguments),
+            Self::Tailscaled(tailscaled) => tailscaled.cli(arguments),
+        }
+    }
+
     /// Joins.
     pub fn up(&self, server: &Server<'_>, key: &str) -> Result<()> {
         let (server, key) = (format!("--login-server={}", server.url()), format!("--auth-key={key}"));

@@ -72,6 +72,14 @@ impl<'a> Server<'a> {
         })
     }
 
+    /// The lab's server, if it runs in this process.
+    pub fn control(&self) -> Option<&LabControl> {
+        match &self.kind {
+            Kind::Embedded(control) => Some(control),
+            Kind::Process { .. } | Kind::Headscale(_) => None,
+        }
+    }
+
     /// What it is, for people.
     pub fn name(&self) -> &'static str {
         match &self.kind {
