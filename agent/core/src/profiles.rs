@@ -238,12 +238,15 @@ impl Profiles {
                 && profile.meta.control_url == self.current.prefs.control_url
         };
         let twin = self.others.iter().position(same_account).map(|index| self.others.remove(index));
-        if self.current.login.lock == Known::default() {
+        if self.current.login.lock.lock.is_none() {
             let known = twin.as_ref().map(|twin| twin.login.lock.clone());
             let known = known.filter(|known| *known != Known::default());
             // An account that is in the list already has its own tailnet.
             let left = if self.current.is_saved() { None } else { self.take_left(user.id) };
-            self.current.login.lock = known.or(left).unwrap_or_default();
+            if let Some(known) = known.or(left) {
+                let awaited = known.lock.is_none() && (known.awaited || self.current.login.lock.awaited);
+                self.current.login.lock = Known { awaited, ..known };
+            }
         }
         let id = match (&self.current.meta.id, &twin) {
             (id, _) if !id.is_empty() => id.clone(),

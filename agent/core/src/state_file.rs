@@ -102,6 +102,9 @@ struct LockEntry {
     /// Locks that were switched off here.
     #[serde(rename = "DisallowedTKAStateIDs", default, skip_serializing_if = "Vec::is_empty")]
     disabled: Vec<String>,
+    /// A lock was promised and none verified yet.
+    #[serde(rename = "LockAwaited", default, skip_serializing_if = "std::ops::Not::not")]
+    awaited: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -137,7 +140,11 @@ impl LockEntry {
             head: lock.pin.head.to_string(),
             disablement_values: lock.disablement_values.iter().map(|value| HEXLOWER.encode(value)).collect(),
         });
-        Self { lock, disabled: known.disabled.iter().map(StateId::to_string).collect() }
+        Self {
+            lock,
+            disabled: known.disabled.iter().map(StateId::to_string).collect(),
+            awaited: known.awaited,
+        }
     }
 
     /// A lock that cannot be read is no lock that can be left out: the file is damaged then.
@@ -160,7 +167,8 @@ impl LockEntry {
                     .ok_or_else(bad)?,
             }),
         };
-        Ok(Known { lock, disabled: self.disabled.iter().map(id).collect::<Result<_, _>>()? })
+        let disabled = self.disabled.iter().map(id).collect::<Result<_, _>>()?;
+        Ok(Known { lock, disabled, awaited: self.awaited })
     }
 }
 

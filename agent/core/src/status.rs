@@ -1,5 +1,7 @@
 //! The answer of `status`, the netmap in the official client's form, and the other reads.
 
+mod lock;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
@@ -17,6 +19,8 @@ use tsrs_tunnel_filter::{CapDst, Capabilities, DstPorts, Match};
 
 use crate::agent::Snapshot;
 use crate::wanted::{parsed_rules, shown_dns};
+
+pub use lock::{lock_status, lock_update};
 
 /// What the engine knows at one moment.
 #[derive(Clone, Debug, Default)]

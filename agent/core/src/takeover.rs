@@ -135,8 +135,8 @@ fn profile(
         user: persist.user.clone(),
         node_id: persist.node_id.clone(),
         lock: Known {
-            lock: None,
             disabled: persist.disabled_locks.iter().flatten().filter_map(|id| state_id(id)).collect(),
+            ..Known::default()
         },
     };
     Ok(Some((Profile { meta, prefs, login }, removed)))

@@ -47,6 +47,8 @@ pub(crate) trait ControlHandle: Send + Sync {
     fn note_link_change(&self);
     fn lock_call(&self, call: Call) -> BoxFuture<'static, Result<LockAnswer, String>>;
     fn set_lock_head(&self, head: String);
+    /// For the calls of Tailnet Lock that a user makes.
+    fn client(&self) -> Option<client::Handle>;
 }
 
 /// The real client.
@@ -143,6 +145,10 @@ impl ControlHandle for RealHandle {
 
     fn set_lock_head(&self, head: String) {
         self.0.set_tka_head(head);
+    }
+
+    fn client(&self) -> Option<client::Handle> {
+        Some(self.0.clone())
     }
 }
 

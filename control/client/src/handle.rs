@@ -1,5 +1,6 @@
 //! The owner's hand on a running control client.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -8,13 +9,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, oneshot};
-use tsrs_base_types::{DiscoPublic, NodePublic, Redacted};
+use tsrs_base_types::{DiscoPublic, NodeId, NodePublic, Redacted};
 use tsrs_control_tailcfg::{
     AuditLogRequest, Base64, CapabilityVersion, Hostinfo, NetInfo, PingRequest, PingResponse,
-    QueryFeatureRequest, QueryFeatureResponse, RawMessage, SetDeviceAttributesRequest, SetDnsRequest,
-    SetDnsResponse, TkaBootstrapRequest, TkaBootstrapResponse, TkaSubmitSignatureRequest,
-    TkaSyncOfferRequest, TkaSyncOfferResponse, TkaSyncSendRequest, TkaSyncSendResponse, TokenRequest,
-    TokenResponse,
+    QueryFeatureRequest, QueryFeatureResponse, RawMessage, SecretBase64, SetDeviceAttributesRequest,
+    SetDnsRequest, SetDnsResponse, TkaBootstrapRequest, TkaBootstrapResponse, TkaDisableRequest,
+    TkaInitBeginRequest, TkaInitBeginResponse, TkaInitFinishRequest, TkaSignaturesUsingKeyRequest,
+    TkaSignaturesUsingKeyResponse, TkaSubmitSignatureRequest, TkaSyncOfferRequest, TkaSyncOfferResponse,
+    TkaSyncSendRequest, TkaSyncSendResponse, TokenRequest, TokenResponse,
 };
 
 use crate::calls::{
@@ -250,6 +252,42 @@ impl Handle {
         self.lock_call::<Ignored>("signing a node key", "/machine/tka/sign", MAX_ANSWER_LEN, &body)
             .await
             .map(|_| ())
+    }
+
+    /// Proposes a lock by its first update; the answer says which nodes have to be signed.
+    pub async fn tka_init_begin(&self, genesis_aum: Base64) -> Result<TkaInitBeginResponse, Error> {
+        let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
+        let body = TkaInitBeginRequest { version, node_key, genesis_aum };
+        self.lock_call("proposing a lock", "/machine/tka/init/begin", MAX_CHAIN_ANSWER_LEN, &body).await
+    }
+
+    /// Gives the signatures that the proposal asked for; with them the lock is on.
+    pub async fn tka_init_finish(
+        &self,
+        signatures: BTreeMap<NodeId, Base64>,
+        support_disablement: SecretBase64,
+    ) -> Result<(), Error> {
+        let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
+        let body = TkaInitFinishRequest { version, node_key, signatures, support_disablement };
+        self.lock_call::<Ignored>("beginning the lock", "/machine/tka/init/finish", MAX_ANSWER_LEN, &body)
+            .await
+            .map(|_| ())
+    }
+
+    /// Ends the lock with one of its secrets.
+    pub async fn tka_disable(&self, head: String, disablement_secret: SecretBase64) -> Result<(), Error> {
+        let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
+        let body = TkaDisableRequest { version, node_key, head, disablement_secret };
+        self.lock_call::<Ignored>("ending the lock", "/machine/tka/disable", MAX_ANSWER_LEN, &body)
+            .await
+            .map(|_| ())
+    }
+
+    /// Asks which signatures stand on a trusted key, given raw.
+    pub async fn tka_affected_sigs(&self, key_id: Base64) -> Result<TkaSignaturesUsingKeyResponse, Error> {
+        let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
+        let body = TkaSignaturesUsingKeyRequest { version, node_key, key_id };
+        self.lock_call("asking for signatures", "/machine/tka/affected-sigs", MAX_ANSWER_LEN, &body).await
     }
 
     /// The calls of Tailnet Lock are `GET` with a body.

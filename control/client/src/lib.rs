@@ -6,7 +6,7 @@
 //! [`Event::Trouble`], whose text names the cause and the next step.
 //!
 //! Not done here: verifying anything under Tailnet Lock (the answers to its calls are given as they come; while the netmap
-//! announces a lock, the owner admits nobody unverified), uploading logs (there is no such thing), and the browser's WebSocket variant
+//! announces a lock, the owner admits nobody unverified; what is signed here is our own new node key), uploading logs (there is no such thing), and the browser's WebSocket variant
 //! of the transport.
 #![forbid(unsafe_code)]
 

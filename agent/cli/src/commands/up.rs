@@ -129,6 +129,8 @@ impl Args {
             ("exit-node", settings.exit_node.is_some()),
             ("exit-node-allow-lan-access", settings.exit_node_allow_lan_access.is_some()),
             ("hostname", settings.hostname.is_some()),
+            ("lock-pin", settings.lock_pin.is_some()),
+            ("lock-required", settings.lock_required.is_some()),
             ("login-server", self.login.login_server.is_some()),
             ("netfilter-mode", settings.netfilter_mode.is_some()),
             ("operator", settings.operator.is_some()),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tsrs_agent_localapi::Notify;
-use tsrs_base_types::{LockPublic, MachinePrivate, NodePrivate, Redacted};
+use tsrs_base_types::{LockPrivate, MachinePrivate, NodePrivate, Redacted};
 use tsrs_control_netmap::Netmap;
 use tsrs_control_tailcfg::{DerpMap, Hostinfo};
 use tsrs_platform_api::{DnsConfig, RouterConfig};
@@ -93,7 +93,7 @@ pub struct ControlStart {
     /// The node key before it.
     pub old_node_key: Option<NodePrivate>,
     /// Tailnet Lock key of the profile.
-    pub lock_key: LockPublic,
+    pub lock_key: Option<LockPrivate>,
     /// What to tell about the host.
     pub hostinfo: Hostinfo,
     /// The last netmap, to compare the first frame with.

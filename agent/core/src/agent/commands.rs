@@ -3,6 +3,7 @@
 use rand_core::CryptoRngCore;
 use tsrs_agent_localapi::{BackendState, MaskedPrefs, Notify, Prefs, StartOptions};
 use tsrs_base_types::{LockPrivate, Redacted};
+use tsrs_control_tka::WrappedAuthKey;
 
 use super::{Action, Agent, ControlAction, Delayed, LoginAttempt, Now, START_DELAY, START_PAIR};
 use crate::prefs::{self, PrefsRefusal};
@@ -75,6 +76,10 @@ impl<R: CryptoRngCore> Agent<R> {
         }
         self.tell_prefs();
         let auth_key = (!options.auth_key.is_empty()).then(|| Redacted::new(options.auth_key));
+        // Exposed to be read: a key that signs its node promises a lock.
+        if auth_key.as_ref().is_some_and(|key| WrappedAuthKey::parse(key.expose()).is_some()) {
+            self.await_lock(now);
+        }
         let expired = self.is_key_expired(now.wall);
         let profile = self.state.profiles.current();
         let wants = profile.prefs.want_running && !profile.prefs.logged_out;

@@ -3,7 +3,7 @@
 use rand_core::CryptoRngCore;
 use tsrs_agent_localapi::notify::{Empty, HealthAction, HealthWarning};
 use tsrs_agent_localapi::{NetworkProfile, Notify, UserProfile};
-use tsrs_base_types::{LockPrivate, StableNodeId};
+use tsrs_base_types::StableNodeId;
 use tsrs_control_tailcfg::{Hostinfo, Login, User};
 
 use super::{Agent, ControlAction, ControlEvent, ControlStart, Now, TroubleKind};
@@ -161,7 +161,7 @@ impl<R: CryptoRngCore> Agent<R> {
             machine_key: self.state.machine_key.clone(),
             node_key: profile.login.node_key.clone(),
             old_node_key: profile.login.old_node_key.clone(),
-            lock_key: profile.login.lock_key.as_ref().map(LockPrivate::public).unwrap_or_default(),
+            lock_key: profile.login.lock_key.clone(),
             hostinfo: self.hostinfo(),
             netmap: self.lock.full.clone(),
             lock_head: self.lock_head(),

@@ -1,15 +1,18 @@
 //! Tailnet Lock: the chain of the account, and what may be seen of its netmap.
 
+mod commands;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand_core::CryptoRngCore;
 use tsrs_base_types::{LockPrivate, LockPublic, NodePublic};
 use tsrs_control_netmap::{Change, Netmap};
-use tsrs_control_tka::{AumHash, Authority, ExpectedAuthority, Pin, State, StateId, Update};
+use tsrs_control_tka::{AumHash, Authority, ExpectedAuthority, Pin, State};
 
 use super::{Action, Agent, ControlAction, Now};
 use crate::lock::{Doors, Entry, Hidden, Keeper, KeeperError, LockAnswer, Rules, Stored, Wish};
+pub use commands::LockCommandError;
 
 /// How long after a failure the chain is written again.
 const STORE_RETRY: Duration = Duration::from_secs(30);
@@ -61,14 +64,6 @@ pub struct LockView {
     pub full: Option<Arc<Netmap>>,
     /// The peers that are not seen, with the reason.
     pub hidden: Arc<Hidden>,
-}
-
-/// Why a command about the lock was not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LockCommandError {
-    /// There is no lock that was verified.
-    #[error("tailnet-lock is not active")]
-    NotActive,
 }
 
 impl LockState {
@@ -178,6 +173,14 @@ impl<R: CryptoRngCore> Agent<R> {
         }
     }
 
+    /// A lock was promised: nobody comes in before it is verified.
+    pub(super) fn await_lock(&mut self, now: Now) {
+        let known = &mut self.state.profiles.current_mut().login.lock;
+        known.awaited |= known.lock.is_none();
+        self.reconsider_doors(now);
+        self.save();
+    }
+
     /// Takes what control answered to [`ControlAction::Lock`], or why it could not be asked.
     pub fn handle_lock_answer(&mut self, number: u64, answer: Result<LockAnswer, String>, now: Now) {
         let rules = self.lock_rules();
@@ -193,6 +196,11 @@ impl<R: CryptoRngCore> Agent<R> {
 
     /// What followed from a change of the chain: it is written before the state file that names its head.
     fn note_lock_changed(&mut self, known_changed: bool, now: Now) {
+        let profile = self.state.profiles.current_mut();
+        if known_changed && profile.login.lock.lock.is_none() {
+            // What was demanded of the first lock was met; the demand for some lock stays.
+            profile.prefs.lock_pin.clear();
+        }
         self.reconsider_doors(now);
         self.settle_lock(now);
         if known_changed {
@@ -205,27 +213,6 @@ impl<R: CryptoRngCore> Agent<R> {
     pub fn handle_lock_stored(&mut self, result: Result<(), String>, now: Now) {
         self.lock.store_at = result.is_err().then(|| now.mono + STORE_RETRY);
         self.note_problem(crate::health::Problem::LockStore, result.err().as_deref(), now);
-    }
-
-    /// Switches the lock off on this node alone.
-    ///
-    /// # Errors
-    /// There is no lock that was verified.
-    pub fn disable_lock_here(&mut self, now: Now) -> Result<StateId, LockCommandError> {
-        let known = &mut self.state.profiles.current_mut().login.lock;
-        let id = self.lock.keeper.disable_here(known).ok_or(LockCommandError::NotActive)?;
-        self.note_lock_changed(true, now);
-        Ok(id)
-    }
-
-    /// The updates of the verified chain from the head back, at most `limit`.
-    ///
-    /// # Errors
-    /// There is no verified chain.
-    pub fn lock_log(&self, limit: usize) -> Result<Vec<Arc<Update>>, LockCommandError> {
-        let keeper = &self.lock.keeper;
-        let (authority, graph) = keeper.authority().zip(keeper.graph()).ok_or(LockCommandError::NotActive)?;
-        Ok(authority.log(graph).take(limit).cloned().collect())
     }
 
     /// The lock as readers see it now.
@@ -266,7 +253,7 @@ impl<R: CryptoRngCore> Agent<R> {
             Standing::Shut if view.pin.is_some() => {
                 Some(with_error("the chain of the lock that was verified before is not here"))
             }
-            Standing::Shut => Some(with_error("the settings demand a lock")),
+            Standing::Shut => Some(with_error("the settings or the auth key demand a lock")),
         }
         .filter(|_| self.lock.full.is_some());
         let verified = view.standing == Standing::Verified;

@@ -10,8 +10,7 @@ use jiff::Timestamp;
 use tsrs_control_tailcfg::{TkaBootstrapResponse, TkaSyncOfferResponse, TkaSyncSendResponse};
 use tsrs_control_tka::{
     Aum, AumHash, Authority, ChainError, CompactionRules, DecodeError, DisablementSecret, ExpectedAuthority,
-    FilterPolicy, Graph, HashParseError, PinError, StateId, Storage, SyncError, SyncOffer, UpdateError,
-    limits,
+    FilterPolicy, Graph, HashParseError, PinError, Storage, SyncError, SyncOffer, UpdateError, limits,
 };
 
 use super::doors::Entry;
@@ -222,7 +221,7 @@ impl Keeper {
             (Some(authority), _) => {
                 Entry::Signed(authority.state(), FilterPolicy { lock_required: rules.required })
             }
-            (None, _) if known.lock.is_some() || rules.is_closed() => Entry::None,
+            (None, _) if known.lock.is_some() || known.awaited || rules.is_closed() => Entry::None,
             (None, Wish::On(_)) if !self.is_off_here(known) => Entry::Announced,
             (None, Wish::On(_) | Wish::Off) => Entry::Free,
         }
@@ -395,7 +394,8 @@ impl Keeper {
             Err(SyncError::NoIntersection) if is_new => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        let updates = answer.missing_aums.iter().map(|update| Aum::decode(&update.0)).collect::<Result<_, _>>()?;
+        let updates =
+            answer.missing_aums.iter().map(|update| Aum::decode(&update.0)).collect::<Result<_, _>>()?;
         chain.authority.inform(&mut chain.storage, updates, now)?;
         match &mut known.lock {
             Some(lock) => {
@@ -404,6 +404,7 @@ impl Keeper {
             }
             None => known.lock = Some(Lock::new(&chain.authority)),
         }
+        known.awaited = false;
         let rules = CompactionRules::fitting(chain.storage.graph());
         // The chain in memory cannot fail to be written.
         let _: Result<bool, Infallible> = chain.authority.compact(&mut chain.storage, rules, now);
@@ -431,13 +432,30 @@ impl Keeper {
         }
     }
 
-    /// Switches the lock off on this node. Gives its id if there was one.
-    pub fn disable_here(&mut self, known: &mut Known) -> Option<StateId> {
-        let id = known.lock.as_ref().map(|lock| lock.pin.id)?;
-        known.disable_here();
-        self.forget();
-        self.presents_other = false;
-        Some(id)
+    /// Takes updates that this node made and control has taken.
+    pub fn adopt(
+        &mut self,
+        updates: Vec<Aum>,
+        known: &mut Known,
+        now: Timestamp,
+    ) -> Result<(), UpdateError<Infallible>> {
+        let Some(chain) = &mut self.chain else { return Ok(()) };
+        chain.authority.inform(&mut chain.storage, updates, now)?;
+        self.steps.append(&mut chain.storage.steps);
+        if let Some(lock) = &mut known.lock {
+            lock.note(&chain.authority);
+        }
+        Ok(())
+    }
+
+    /// Switches the lock off on this node. Says whether there was one, or one was awaited.
+    pub fn disable_here(&mut self, known: &mut Known) -> bool {
+        let disabled = known.disable_here();
+        if disabled {
+            self.forget();
+            self.presents_other = false;
+        }
+        disabled
     }
 
     fn forget(&mut self) {

@@ -13,6 +13,8 @@ pub struct Known {
     pub lock: Option<Lock>,
     /// Locks that the user has switched off on this node; the newest last.
     pub disabled: Vec<StateId>,
+    /// The auth key promised a lock, and none was verified yet.
+    pub awaited: bool,
 }
 
 /// A lock that was verified once. It is kept in the state file, so that the loss of the chain's files, a log-out or a forced login
@@ -46,9 +48,10 @@ impl Lock {
 }
 
 impl Known {
-    /// Switches the lock off on this node alone: its chain is never taken again. Says whether there was one.
+    /// Switches the lock off on this node alone: its chain is never taken again. Says whether there was one, or one was awaited.
     pub fn disable_here(&mut self) -> bool {
-        let Some(lock) = self.lock.take() else { return false };
+        let awaited = std::mem::take(&mut self.awaited);
+        let Some(lock) = self.lock.take() else { return awaited };
         self.disabled.retain(|id| *id != lock.pin.id);
         self.disabled.push(lock.pin.id);
         let excess = self.disabled.len().saturating_sub(MAX_DISABLED);

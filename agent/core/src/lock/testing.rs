@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tsrs_base_types::{LockPrivate, NodePublic};
-use tsrs_control_tailcfg::{Base64, SecretBase64, TkaBootstrapResponse, TkaSyncOfferResponse, TkaSyncSendResponse};
+use tsrs_control_tailcfg::{
+    Base64, SecretBase64, TkaBootstrapResponse, TkaSyncOfferResponse, TkaSyncSendResponse,
+};
 use tsrs_control_tka::{
     Aum, AumHash, Authority, DisablementSecret, Graph, Key, MemoryStorage, NodeKeySignature, State, StateId,
     Storage, StoredAum, Update, UpdateBuilder,

@@ -271,6 +271,11 @@ impl Backend {
         self.control.as_ref().map(|control| control.handle.set_expiry_sooner(at))
     }
 
+    /// The control client, for calls that a user makes; `None` without one.
+    pub(crate) fn control_client(&self) -> Option<tsrs_control_client::Handle> {
+        self.control.as_ref().and_then(|control| control.handle.client())
+    }
+
     /// Makes the connection to control anew, and with it the netmap.
     pub(crate) fn reconnect_control(&self) {
         if let Some(control) = &self.control {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rand_core::OsRng;
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use tsrs_base_types::{DiscoPublic, LockPublic, MachinePrivate, NodePrivate};
+use tsrs_base_types::{DiscoPublic, MachinePrivate, NodePrivate};
 use tsrs_control_tailcfg::{Hostinfo, PingResponse};
 
 use super::*;
@@ -86,7 +86,7 @@ fn start(server: &TestServer) -> Client {
         server: server.url().parse().unwrap(),
         machine_key: MachinePrivate::generate(&mut OsRng),
         node_keys: NodeKeys { current: Some(NodePrivate::from_bytes([8; 32])), old: None },
-        lock_key: LockPublic::default(),
+        lock_key: None,
         auth_key: None,
         ephemeral: false,
         tailnet: String::new(),

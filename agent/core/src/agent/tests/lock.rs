@@ -350,7 +350,7 @@ fn a_lock_that_is_demanded_shuts_the_doors_until_it_is_the_right_one() {
         bench.frame(first_frame(key.public(), &[2, 3]));
         bench.contact();
         assert_eq!((bench.peers.len(), bench.standing()), (0, Standing::Shut), "{edit}");
-        assert!(bench.health().contains("the settings demand a lock"));
+        assert!(bench.health().contains("demand a lock"));
         let mut unsigned = node(4, peer_key(4), &[]);
         unsigned["UnsignedPeerAPIOnly"] = json!(true);
         let mut frame = locked_frame(key.public(), &server);

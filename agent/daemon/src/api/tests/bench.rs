@@ -408,6 +408,10 @@ impl ControlHandle for FakeControl {
     }
 
     fn set_lock_head(&self, _head: String) {}
+
+    fn client(&self) -> Option<tsrs_control_client::Handle> {
+        None
+    }
 }
 
 /// Answers pings, unless it is silent.
