@@ -254,6 +254,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     guarded("tka/disable", POST_W, (405, "use POST"), "tailnet-lock modify access denied"),
     guarded("tka/force-local-disable", POST_W, (405, "use POST"), "tailnet-lock modify access denied"),
     open("tka/affected-sigs", POST, (405, "use POST")),
+    guarded("tka/disablement-kdf", POST_W, (405, "use POST"), "access denied"),
     guarded("tka/wrap-preauth-key", POST_W, (405, "use POST"), "tailnet-lock modify access denied"),
     guarded("tka/generate-recovery-aum", POST_W, (405, "use POST"), "access denied"),
     guarded("tka/cosign-recovery-aum", POST_W, (405, "use POST"), "access denied"),

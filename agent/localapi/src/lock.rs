@@ -246,6 +246,18 @@ pub struct WrapRequest {
     pub lock_key: SecretText,
 }
 
+/// Answer of `tka/disablement-kdf`, which is not in the official daemon.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Disablement {
+    /// `disablement-secret:` and hex, if it was made here; it is kept nowhere.
+    #[serde(rename = "Secret")]
+    pub secret: SecretText,
+    /// `disablement:` and hex: what a lock stores of the secret.
+    #[serde(rename = "Value")]
+    pub value: String,
+}
+
 /// Body of `tka/generate-recovery-aum`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -99,7 +99,7 @@ impl Handle {
     }
 
     /// Logs in: with the stored key, or with a new one when there is none, it has expired, or `renew` asks for it. An
-    /// auth key replaces the one configured. While the client waits for the user to visit a page it says again which.
+    /// auth key replaces the one configured, and `renew` without one forgets it. While the client waits for the user to visit a page it says again which.
     pub fn login(&self, renew: bool, auth_key: Option<Redacted<String>>) -> Result<(), Error> {
         if let Some(key) = &auth_key {
             // Exposed to look at its kind.

@@ -152,11 +152,12 @@ impl<R: CryptoRngCore> Machine<R> {
 
     /// The user wants to log in. `renew` asks for a new key even though the one in use works.
     pub(crate) fn handle_login(&mut self, renew: bool, auth_key: Option<Redacted<String>>, now: Now) {
-        let renew = renew || self.key_expired;
         let new_auth_key = auth_key.is_some();
-        if new_auth_key {
+        // Who asks for a new node key and names no auth key is there to visit a page; the auth key of then is not used once more.
+        if new_auth_key || renew {
             self.login.set_auth_key(auth_key);
         }
+        let renew = renew || self.key_expired;
         if let (Some(url), false, false) = (self.login.waiting_for(), renew, new_auth_key) {
             // It waits for the user already: say where, and go on waiting.
             let url = url.to_owned();

@@ -1,6 +1,8 @@
 //! `lock`: Tailnet Lock. The daemon makes and verifies everything; here are arguments, questions and what is shown.
 
 mod change;
+mod init;
+mod revoke;
 mod show;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
@@ -33,19 +35,12 @@ enum Sub {
     Disable(change::SecretArgs),
     /// Switch the lock off on this node alone.
     LocalDisable(change::LocalDisableArgs),
-    /// Not built: a lock is made with the official client on this socket.
-    Init(Unbuilt),
-    /// Not built: keys are revoked with the official client on this socket.
-    RevokeKeys(Unbuilt),
-    /// Not built: values are derived with the official client.
-    DisablementKdf(Unbuilt),
-}
-
-/// Arguments of a command that is refused whatever they are.
-#[derive(clap::Args, Debug)]
-struct Unbuilt {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    rest: Vec<String>,
+    /// Make a lock.
+    Init(init::InitArgs),
+    /// Show what a lock stores of a secret.
+    DisablementKdf(init::KdfArgs),
+    /// Undo what keys did that are in the wrong hands, together with others who are trusted.
+    RevokeKeys(revoke::RevokeArgs),
 }
 
 pub(crate) async fn run(args: Args, client: &Client) -> Result {
@@ -58,16 +53,10 @@ pub(crate) async fn run(args: Args, client: &Client) -> Result {
         Some(Sub::Remove(args)) => change::remove(args, client).await,
         Some(Sub::Disable(args)) => change::disable(args, client).await,
         Some(Sub::LocalDisable(args)) => change::local_disable(args, client).await,
-        Some(Sub::Init(_)) => Err(unbuilt("init", client)),
-        Some(Sub::RevokeKeys(_)) => Err(unbuilt("revoke-keys", client)),
-        Some(Sub::DisablementKdf(_)) => Err(unbuilt("disablement-kdf", client)),
+        Some(Sub::Init(args)) => init::init(args, client).await,
+        Some(Sub::DisablementKdf(args)) => init::kdf(args, client).await,
+        Some(Sub::RevokeKeys(args)) => revoke::run(args, client).await,
     }
-}
-
-fn unbuilt(command: &str, client: &Client) -> CliError {
-    let official = format!("tailscale --socket={} lock {command}", client.socket().display());
-    CliError::new(format!("lock {command} is not built into this command line"))
-        .hint(format!("The daemon supports it; use the official client: {official}"))
 }
 
 async fn status(client: &Client) -> Result<LockStatus> {

@@ -5,16 +5,18 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use rand_core::OsRng;
 use serde::de::DeserializeOwned;
 use tsrs_agent_core::agent::{LockCommandError, Now};
 use tsrs_agent_core::status::{lock_status, lock_update};
 use tsrs_agent_localapi::lock::{
-    InitRequest, LockUpdate, ModifyRequest, NewLockKey, RevokeRequest, SignRequest, WrapRequest,
+    Disablement, InitRequest, LockUpdate, ModifyRequest, NewLockKey, RevokeRequest, SecretText, SignRequest,
+    WrapRequest,
 };
 use tsrs_base_types::{LockPrivate, LockPublic, Redacted};
 use tsrs_control_client as client;
 use tsrs_control_tailcfg::{Base64, SecretBase64, TkaSignInfo};
-use tsrs_control_tka::{Aum, AumHash, DisablementSecret, Key};
+use tsrs_control_tka::{Aum, AumHash, DeriveError, DisablementSecret, Key, argument};
 
 use super::request::Asked;
 use super::{Answer, Api};
@@ -40,6 +42,7 @@ impl Api {
                 "tka/modify" => self.lock_modify(asked).await,
                 "tka/disable" => self.lock_disable(asked).await,
                 "tka/force-local-disable" => self.lock_local_disable(asked).await,
+                "tka/disablement-kdf" => disablement(asked).await,
                 "tka/affected-sigs" => self.lock_affected_sigs(asked).await,
                 "tka/wrap-preauth-key" => self.lock_wrap(asked).await,
                 "tka/generate-recovery-aum" => self.lock_revoke(asked).await,
@@ -307,6 +310,27 @@ impl Api {
         let handle = self.backend.call(|backend, _| backend.control_client()).await;
         let (handle, _) = handle.map_err(|ended| ended.to_string())?;
         handle.ok_or_else(|| "there is no connection to a control server; use up".to_owned())
+    }
+}
+
+/// The value of the secret in the body, or a fresh secret and its value for an empty body. Deriving takes memory and a moment.
+async fn disablement(asked: Asked) -> Answer {
+    let given = match asked.body().await {
+        Ok(body) => zeroize::Zeroizing::new(body),
+        Err(answer) => return answer,
+    };
+    let derived = tokio::task::spawn_blocking(move || {
+        let fresh = given.is_empty().then(|| DisablementSecret::generate(&mut OsRng));
+        let made = fresh.as_ref().map(|secret| argument::expose_secret_text(secret).as_str().to_owned());
+        let secret = fresh.unwrap_or_else(|| DisablementSecret::from_bytes(given.to_vec()));
+        let value = secret.value()?;
+        let secret = SecretText(Redacted::new(made.unwrap_or_default()));
+        Ok::<_, DeriveError>(Disablement { secret, value: argument::value_text(&value) })
+    });
+    match derived.await {
+        Ok(Ok(disablement)) => Answer::json(&disablement),
+        Ok(Err(error)) => Answer::text(400, &error.to_string()),
+        Err(error) => Answer::text(500, &error.to_string()),
     }
 }
 

@@ -132,7 +132,7 @@ async fn modify(request: &ModifyRequest, client: &Client) -> Result {
     client.post("tka/modify", request).await.map(drop)
 }
 
-fn new_key((key, votes): (LockPublic, u64)) -> NewLockKey {
+pub(super) fn new_key((key, votes): (LockPublic, u64)) -> NewLockKey {
     NewLockKey { kind: 1, votes, public: GoBytes(key.as_bytes().to_vec()), meta: None }
 }
 

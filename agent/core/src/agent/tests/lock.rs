@@ -394,3 +394,52 @@ fn a_chain_that_could_not_be_written_is_written_again_as_a_whole() {
     assert_eq!(bench.chain.files.len(), 1);
     assert_eq!(bench.health(), "");
 }
+
+#[test]
+fn a_peer_that_may_stay_unsigned_is_granted_nothing_but_ingress() {
+    let mut server = server(1);
+    let (mut bench, _) = Bench::locked(&mut server);
+    let mut unsigned = node(4, peer_key(4), &["10.0.0.0/8"]);
+    unsigned["UnsignedPeerAPIOnly"] = json!(true);
+    let ingress = "https://tailscale.com/cap/ingress";
+    bench.frame(json!({
+        "PeersChanged": [unsigned],
+        "PacketFilter": [{"SrcIPs": ["100.64.0.2", "100.64.0.4"], "CapGrant": [
+            {"Dsts": ["100.64.0.1/32"], "CapMap": {ingress: [], "may/do": []}}]}],
+    }));
+    assert_eq!(bench.peers, BTreeSet::from([peer_key(2), peer_key(4)]));
+    assert_eq!(bench.router.routes.len(), 2, "and routes nothing but itself");
+    let snapshot = bench.agent.snapshot(bench.now);
+    let granted = |address: &str| {
+        let whois = status::whois(&snapshot, WhoIsAddr::parse(address).unwrap()).unwrap();
+        whois.cap_map.names().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(granted("100.64.0.4"), [ingress]);
+    assert_eq!(granted("100.64.0.2"), [ingress, "may/do"]);
+    bench.edit(json!({"LockRequired": true, "LockRequiredSet": true})).unwrap();
+    assert_eq!(bench.peers, BTreeSet::from([peer_key(2)]));
+}
+
+#[test]
+fn an_auth_key_that_signs_its_node_closes_the_first_join() {
+    use tsrs_control_tka::WrappedAuthKey;
+    let mut server = server(1);
+    let wrapped = WrappedAuthKey::wrap("tskey-auth-x", signer(5), &server.signer).unwrap().expose_text();
+    let mut bench = Bench::new();
+    let key = NodePrivate::generate(&mut OsRng);
+    bench.start(&wrapped);
+    bench.logged_in(&key);
+    let bytes = state_file::encode(bench.agent.state()).unwrap();
+    assert!(state_file::decode(&bytes).unwrap().state.profiles.current().login.lock.awaited);
+    bench.frame(first_frame(key.public(), &[2, 3]));
+    bench.contact();
+    assert_eq!(
+        (bench.peers.len(), bench.standing()),
+        (0, Standing::Shut),
+        "a tailnet without a lock is another one"
+    );
+    bench.stream(locked_frame(key.public(), &server));
+    bench.answer(&mut server);
+    assert_eq!((bench.peers.len(), bench.standing()), (1, Standing::Verified));
+    assert!(!bench.agent.state().profiles.current().login.lock.awaited);
+}
