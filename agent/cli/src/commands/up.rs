@@ -185,6 +185,9 @@ fn plan(args: &Args, current: &Prefs, status: &Status) -> Result<Plan> {
     }
     let mut wanted = defaults();
     wanted.profile_name.clone_from(&current.profile_name);
+    // What opens the node to peers that nobody signed is never a side effect.
+    wanted.lock_required = current.lock_required;
+    wanted.lock_pin.clone_from(&current.lock_pin);
     args.login.apply_to(&mut wanted)?;
     args.settings.apply_to(&mut wanted, status)?;
     if !args.reset && !current.control_url.is_empty() {
@@ -463,6 +466,18 @@ mod tests {
         let Plan::Start(prefs) = plan(&args, &defaults(), &Status::default()).unwrap() else { panic!() };
         assert_eq!(prefs.control_url, "https://control.example");
         assert!(prefs.want_running);
+    }
+
+    #[test]
+    fn a_reset_does_not_open_the_node_to_unsigned_peers() {
+        let (prefs, mut status) = logged_in();
+        status.backend_state = BackendState::Running;
+        let prefs = Prefs { lock_required: true, lock_pin: "tlpub:x".into(), ..prefs };
+        let server =
+            LoginFlags { login_server: Some("https://control.example".into()), ..Default::default() };
+        let args = Args { login: server, reset: true, ..Default::default() };
+        let Plan::Edit(edit) = plan(&args, &prefs, &status).unwrap() else { panic!() };
+        assert!(!edit.mask.lock_required && !edit.mask.lock_pin);
     }
 
     #[test]

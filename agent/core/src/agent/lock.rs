@@ -200,6 +200,7 @@ impl<R: CryptoRngCore> Agent<R> {
         if known_changed && profile.login.lock.lock.is_none() {
             // What was demanded of the first lock was met; the demand for some lock stays.
             profile.prefs.lock_pin.clear();
+            self.tell_prefs();
         }
         self.reconsider_doors(now);
         self.settle_lock(now);

@@ -87,11 +87,9 @@ impl Doors {
     /// Who leaves, or changes its key, does not come back as the one that it was.
     fn forget_gone(&mut self, full: &Peers, changes: &[Change]) {
         let Way::Before(keys) = &mut self.way else { return };
-        let left = |change: &Change| match change {
-            Change::PeerChanged { before, after } => before.key != after.key,
-            change => matches!(change, Change::PeerRemoved(_)),
-        };
-        if changes.iter().any(left) {
+        let gone = |change: &Change| matches!(change, Change::PeerRemoved(_));
+        let renewed = |change: &Change| matches!(change, Change::PeerChanged { before, after } if before.key != after.key);
+        if changes.iter().any(|change| gone(change) || renewed(change)) {
             let here: HashSet<NodePublic> =
                 full.iter().map(|node| full.original(node.id).unwrap_or(node).key).collect();
             keys.retain(|key| here.contains(key));

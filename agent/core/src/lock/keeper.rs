@@ -21,6 +21,9 @@ use super::steps::{Recorder, StoreStep};
 const RETRY: Duration = Duration::from_secs(15);
 /// Longest pause between two attempts.
 const MAX_RETRY: Duration = Duration::from_secs(600);
+/// Failures in a row up to which something new from control is asked about at once. Beyond it a server that changes its mind without end
+/// would have us verify without end.
+const MAX_EAGER_FAILURES: u32 = 3;
 
 /// What the disk held of a chain, or why it could not be read.
 pub type Stored = Result<Graph, String>;
@@ -242,6 +245,14 @@ impl Keeper {
         self.retry_at
     }
 
+    /// Control can be reached again: what failed before is tried at once.
+    pub const fn note_online(&mut self, now: Instant) {
+        if self.retry_at.is_some() {
+            self.retry_at = Some(now);
+            self.failures = 0;
+        }
+    }
+
     /// The connection to control is gone, and with it the call that was under way.
     pub fn interrupt(&mut self) {
         self.exchange = None;
@@ -252,11 +263,13 @@ impl Keeper {
 
     /// The next call, if one is needed for what control wishes; with its number.
     pub fn poll_call(&mut self, wish: &Wish, known: &Known, now: Instant) -> Option<(u64, Call)> {
-        if self.exchange.is_some() || self.retry_at.is_some_and(|at| at > now) {
+        let is_new = self.settled.as_ref() != Some(wish);
+        let waits = self.retry_at.is_some_and(|at| at > now);
+        if self.exchange.is_some() || waits && !(is_new && self.failures <= MAX_EAGER_FAILURES) {
             return None;
         }
         let again = self.retry_at.take().is_some();
-        if !again && self.settled.as_ref() == Some(wish) {
+        if !again && !is_new {
             return None;
         }
         self.settled = Some(wish.clone());

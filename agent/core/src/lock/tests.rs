@@ -74,13 +74,15 @@ fn a_stop_between_any_two_writes_costs_no_more_than_another_question() {
     for (known, folder) in stops {
         let mut again = Node { known: known.clone(), folder, ..Node::new() };
         again.keeper = Keeper::load(&known, Ok(again.folder.graph()));
-        if known.lock.is_none() {
-            assert!(again.keeper.authority().is_none(), "a chain without a pin counts for nothing");
-        } else if let Some(head) = again.head() {
-            let pin = known.lock.as_ref().unwrap().pin;
-            assert!(again.keeper.graph().unwrap().update(pin.head).is_some(), "{head} lacks what was seen");
-        } else {
-            assert!(matches!(again.keeper.entry(&Wish::Off, &known, &Rules::default()), Entry::None));
+        match (&known.lock, again.head()) {
+            (None, head) => assert_eq!(head, None, "a chain without a pin counts for nothing"),
+            (Some(lock), Some(head)) => {
+                let seen = again.keeper.graph().unwrap().update(lock.pin.head);
+                assert!(seen.is_some(), "{head} lacks what was seen");
+            }
+            (Some(_), None) => {
+                assert!(matches!(again.keeper.entry(&Wish::Off, &known, &Rules::default()), Entry::None));
+            }
         }
         again.keeper.take_steps().iter().for_each(|step| again.folder.write(step));
         again.follow(&mut server, |_, _| {});
@@ -115,6 +117,13 @@ fn a_question_without_an_answer_is_asked_again_ever_more_slowly() {
         node.mono = at;
     }
     assert_eq!(waits, [15, 30, 60, 120, 240, 480, 600, 600]);
+    // News from control are no reason to hurry any more, but its return is.
+    node.mono -= Duration::from_secs(300);
+    let other = Wish::On(server.authority.oldest().to_string() + "x");
+    assert!(node.keeper.poll_call(&other, &node.known, node.mono).is_none());
+    node.keeper.note_online(node.mono);
+    assert!(node.keeper.poll_call(&wish, &node.known, node.mono).is_some());
+    node.keeper.interrupt();
     node.mono += Duration::from_secs(600);
     node.follow(&mut server, |_, _| {});
     assert_eq!(node.head(), Some(server.authority.head()));

@@ -47,7 +47,7 @@ pub(super) async fn init(args: InitArgs, client: &Client) -> Result {
     if status.enabled {
         return Err(CliError::new("Tailnet Lock is already enabled"));
     }
-    let (keys, mut values) = split(&args.keys)?;
+    let Parts { keys, mut values } = split(&args.keys)?;
     if !keys.iter().any(|(key, _)| *key == status.public_key) {
         return Err(CliError::new("this node's own key must be one of the trusted keys").hint(format!(
             "Add it to the list: {}. At least one other node should be trusted as well, in case this one is lost.",
@@ -111,9 +111,17 @@ async fn derive(secret: Vec<u8>, client: &Client) -> Result<Disablement> {
     Ok(serde_json::from_slice(&answer)?)
 }
 
-/// Keys, and values of secrets that were made elsewhere.
-fn split(arguments: &[String]) -> Result<(Vec<(LockPublic, u64)>, Vec<Vec<u8>>)> {
-    let (mut keys, mut values) = (Vec::new(), Vec::new());
+/// What a lock is made of.
+#[derive(Debug, Default)]
+struct Parts {
+    /// Keys with their votes.
+    keys: Vec<(LockPublic, u64)>,
+    /// Values of secrets that were made elsewhere.
+    values: Vec<Vec<u8>>,
+}
+
+fn split(arguments: &[String]) -> Result<Parts> {
+    let mut parts = Parts::default();
     for argument in arguments {
         if argument.starts_with("disablement-secret:") {
             return Err(CliError::new("a secret would be published if it were stored in the lock").hint(
@@ -121,12 +129,12 @@ fn split(arguments: &[String]) -> Result<(Vec<(LockPublic, u64)>, Vec<Vec<u8>>)>
             ));
         }
         if argument.starts_with("disablement:") {
-            values.push(value(argument)?);
+            parts.values.push(value(argument)?);
         } else {
-            keys.push(key(argument)?);
+            parts.keys.push(key(argument)?);
         }
     }
-    Ok((keys, values))
+    Ok(parts)
 }
 
 fn value(text: &str) -> Result<Vec<u8>> {
@@ -144,7 +152,7 @@ mod tests {
     fn a_secret_is_never_taken_for_a_value() {
         let key = format!("tlpub:{}?2", "11".repeat(32));
         let value = format!("disablement:{}", "22".repeat(32));
-        let (keys, values) = split(&[key.clone(), value]).unwrap();
+        let Parts { keys, values } = split(&[key.clone(), value]).unwrap();
         assert_eq!((keys[0].1, values), (2, vec![vec![0x22; 32]]));
         let secret = format!("disablement-secret:{}", "33".repeat(32));
         let error = split(&[key.clone(), secret]).unwrap_err().to_string();

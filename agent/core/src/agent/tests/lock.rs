@@ -216,7 +216,7 @@ fn control_cannot_present_another_chain_an_older_head_or_no_lock() {
     server.grow(4);
     let (bench, key) = Bench::locked(&mut server);
     let stored = bench.chain.graph();
-    for chain in [Ok(stored.clone()), Ok(tsrs_control_tka::Graph::default())] {
+    for chain in [Ok(stored), Ok(tsrs_control_tka::Graph::default())] {
         let verified = chain.as_ref().is_ok_and(|graph| !graph.is_empty());
         let seen = if verified { 1 } else { 0 };
         for (mut wrong, words) in attempts(&old) {
