@@ -139,6 +139,8 @@ pub struct Agent<R> {
     /// The last state that watchers were told.
     told_state: BackendState,
     starting_since: Option<Instant>,
+    /// A relay or a peer was reached since then. That it is lost again is a matter of health.
+    had_contact: bool,
     cache_due: Option<Instant>,
     /// Whether anybody wants to hear about peers.
     peers_watched: bool,
@@ -168,6 +170,7 @@ impl<R: CryptoRngCore> Agent<R> {
             tunnel: Tunnel::default(),
             told_state: BackendState::NoState,
             starting_since: None,
+            had_contact: false,
             cache_due: None,
             peers_watched: false,
             actions: VecDeque::new(),
@@ -291,7 +294,7 @@ impl<R: CryptoRngCore> Agent<R> {
                 .as_ref()
                 .is_some_and(|netmap| netmap.self_node().machine_authorized),
             login_blocked: self.login.auth_url.is_some() || self.login.error.is_some(),
-            tunnel_up: self.tunnel.is_up() && (self.tunnel.has_contact() || self.grace_is_over(now.mono)),
+            tunnel_up: self.tunnel.is_up() && (self.had_contact || self.grace_is_over(now.mono)),
         }
     }
 
@@ -319,6 +322,7 @@ impl<R: CryptoRngCore> Agent<R> {
             (true, Some(_)) | (false, None) => {}
         }
         self.settle_lock(now);
+        self.had_contact = live && self.netmap.is_some() && (self.had_contact || self.tunnel.has_contact());
         self.settle_control();
         self.settle_tunnel(live, now);
         // Taking the tunnel up or down is itself a fact.

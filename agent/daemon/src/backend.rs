@@ -5,6 +5,7 @@
 //! comes back as an event.
 
 mod actions;
+mod log;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -90,6 +91,7 @@ pub(crate) struct Backend {
     net: Option<Net>,
     routes: TunnelRoutes,
     bus: Bus,
+    logged: log::Logged,
     snapshot: watch::Sender<Arc<Snapshot>>,
     inputs: mpsc::Sender<Input>,
     /// Why the state could not be written, while it could not.
@@ -194,6 +196,7 @@ impl Backend {
             net: parts.net,
             routes: parts.routes,
             bus: parts.bus,
+            logged: log::Logged::default(),
             snapshot,
             inputs,
             save_error: None,

@@ -167,7 +167,7 @@ impl Connector {
                 tracing::debug!(error = %chain(&error), "connection to the control server ended");
             }
         });
-        tracing::debug!("connected to the control server");
+        tracing::info!("connected to the control server");
         Ok(Connection { sender, task: task.abort_handle() })
     }
 

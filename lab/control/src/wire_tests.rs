@@ -13,7 +13,7 @@ use tsrs_base_noise::{Initiator, Protocol, Secret};
 use tsrs_base_types::MachinePrivate;
 
 use crate::noise::{NoiseStream, Records};
-use crate::{FaultAction, FaultTarget, KeySpec, LabConfig, LabControl, Policy, admin};
+use crate::{FaultAction, FaultTarget, KeySpec, LabConfig, LabControl, LockCall, Policy, admin};
 
 /// A connection of one machine, from the upgrade to HTTP/2. Written apart from `control/client`, so that the two ends
 /// cannot share a mistake.
@@ -384,6 +384,35 @@ async fn faults_answer_in_place_of_the_server() {
     let reply = client.call("POST", "/machine/register", "{}").await;
     assert_eq!((reply.status, reply.body.as_slice()), (200, &b"<html>"[..]));
     assert_eq!(client.call("POST", "/machine/register", "{}").await.status, 400);
+}
+
+#[tokio::test]
+async fn calls_of_the_lock_are_served_to_the_node_that_they_name() {
+    let control = start();
+    let (mut first, first_key) = join(&control, 1).await;
+    let (mut second, _) = join(&control, 2).await;
+    let path = "/machine/tka/bootstrap";
+    let body = json!({"Version": 145, "NodeKey": first_key, "Head": ""}).to_string();
+    let reply = first.call("GET", path, body.clone()).await;
+    assert_eq!((reply.status, reply.body.as_slice()), (200, &b"{}"[..]));
+    let reply = first.call("POST", path, body.clone()).await;
+    assert_eq!((reply.status, reply.allow.as_deref()), (405, Some("GET")));
+    assert_eq!(second.call("GET", path, body.clone()).await.status, 404);
+    assert_eq!(first.call("GET", path, "{").await.status, 404);
+    assert_eq!(first.call("GET", "/machine/tka/other", body.clone()).await.status, 404);
+    let offer = first.call("GET", "/machine/tka/sync/offer", body.clone()).await;
+    assert_eq!(offer.status, 400, "no lock");
+
+    // Faults touch one call; an answer without end can be left.
+    control.faults().add_times(FaultTarget::Lock(LockCall::Bootstrap), FaultAction::Endless, 1);
+    let request = Request::get(format!("https://unused{path}")).body(Full::new(body.clone().into())).unwrap();
+    let mut endless = first.http.send_request(request).await.unwrap().into_body();
+    for _ in 0..100 {
+        let frame = endless.frame().await.unwrap().unwrap();
+        assert!(frame.data_ref().unwrap().iter().all(|byte| *byte == b' '));
+    }
+    drop(endless);
+    assert_eq!(first.call("GET", path, body).await.status, 200);
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ pub use nat::Nat;
 pub use net::{Net, Router};
 pub use node::{
     Agent, Headscale, HeadscaleKey, HeadscaleNode, Node, NodeKind, Server, Tailscaled, TailscaledOptions,
-    UpArgs, WireguardGo, WireguardPeer, agent_binary,
+    UpArgs, WireguardPeer, WireguardProgram, agent_binary,
 };
 pub use process::Process;
 pub use registry::{keep, remove_kept, sweep};

@@ -237,6 +237,14 @@ impl Device {
         Ok(())
     }
 
+    /// What went to this peer last did not reach it, as its relay says. An initiation that waits for its response is then
+    /// repeated sooner: a peer that has just come up would otherwise be kept waiting for five seconds.
+    pub fn note_unreached(&mut self, peer: &NodePublic, now: Instant) {
+        if let Some(id) = self.peers.id_of(peer) {
+            self.with_active(id, now, |_, active| active.hasten_handshake());
+        }
+    }
+
     /// Looks at a session whose methods returned [`Notice::Wake`](crate::Notice::Wake). Does nothing for an index that is gone.
     pub fn handle_notice(&mut self, local_index: u32, now: Instant) {
         if let Some(id) = self.indices.get(&local_index).copied() {

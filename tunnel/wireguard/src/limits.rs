@@ -14,6 +14,9 @@ pub const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
 pub const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
 /// Time between two initiations to one peer, and before one is repeated.
 pub const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Age at which an initiation is repeated that did not reach its peer, as its relay says; doubled each time, up to
+/// [`REKEY_TIMEOUT`].
+pub const UNREACHED_RETRY: Duration = Duration::from_millis(250);
 /// Initiations of one handshake before it is given up.
 pub const MAX_HANDSHAKE_ATTEMPTS: u32 = 18;
 /// Most random delay added to a repetition, so that two sides that began at once fall out of step.

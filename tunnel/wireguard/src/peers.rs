@@ -9,7 +9,7 @@ use tsrs_base_types::NodePublic;
 
 use crate::activity::Activity;
 use crate::cookie::CookieJar;
-use crate::limits::{MAX_PEERS, ZERO_KEYS_AFTER};
+use crate::limits::{MAX_PEERS, REKEY_TIMEOUT, ZERO_KEYS_AFTER};
 use crate::session::Session;
 use crate::tai64n::Tai64n;
 
@@ -61,6 +61,8 @@ pub(crate) struct Handshake {
     pub(crate) sent: Option<SentInitiation>,
     /// Initiations sent since somebody last asked for the handshake.
     pub(crate) attempts: u32,
+    /// How long an initiation that did not reach the peer waits for the next.
+    pub(crate) unreached_retry: Duration,
     /// When the next one is sent, or the handshake is given up.
     pub(crate) next_at: Instant,
 }
@@ -96,6 +98,19 @@ impl Active {
     /// The initiation that a response to this index answers.
     pub(crate) fn sent_initiation(&self, local_index: u32) -> Option<&SentInitiation> {
         self.handshake.as_ref()?.sent.as_ref().filter(|sent| sent.local_index == local_index)
+    }
+
+    /// The initiation that waits for its response did not reach the peer. It does not count, but each is followed later
+    /// than the one before: a relay can say this of every one of them.
+    pub(crate) fn hasten_handshake(&mut self) {
+        let Some(handshake) = &mut self.handshake else { return };
+        let Some(sent) = &handshake.sent else { return };
+        let retry_at = sent.sent_at + handshake.unreached_retry;
+        if handshake.unreached_retry < REKEY_TIMEOUT && retry_at < handshake.next_at {
+            handshake.next_at = retry_at;
+            handshake.attempts = handshake.attempts.saturating_sub(1);
+            handshake.unreached_retry *= 2;
+        }
     }
 
     /// All sessions.

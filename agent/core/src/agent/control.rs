@@ -37,7 +37,6 @@ impl<R: CryptoRngCore> Agent<R> {
             ControlEvent::Netmap { netmap, changes } => self.note_netmap(netmap, changes, now),
             ControlEvent::Online => {
                 self.control_online = true;
-                self.lock.keeper.note_online(now.mono);
                 self.health.clear(Problem::TlsConnectionFailed);
             }
             ControlEvent::Offline => self.control_online = false,

@@ -8,6 +8,7 @@ use rand_core::CryptoRngCore;
 use tsrs_agent_localapi::Notify;
 use tsrs_control_netmap::{Change, Netmap};
 use tsrs_control_tailcfg::Node;
+use tsrs_control_tka::Graph;
 
 use super::{Action, Agent, CACHE_DELAY, Notice, Now};
 use crate::health::Problem;
@@ -20,6 +21,13 @@ pub struct Kept {
     pub netmap: Option<Arc<Netmap>>,
     /// The chain of Tailnet Lock.
     pub chain: Stored,
+}
+
+impl Default for Kept {
+    /// Nothing is kept of a new profile.
+    fn default() -> Self {
+        Self { netmap: None, chain: Ok(Graph::default()) }
+    }
 }
 
 impl<R: CryptoRngCore> Agent<R> {
@@ -56,6 +64,7 @@ impl<R: CryptoRngCore> Agent<R> {
             self.cache_due = Some(self.cache_due.map_or(due, |already| already.min(due)));
         }
         self.health.clear(Problem::CachedNetmap);
+        self.lock.keeper.note_news(now.mono);
         let changes = self.pass_doors(changes, now);
         if let Some(view) = self.netmap.clone() {
             self.tell_netmap(&view, &changes, key_changed);

@@ -68,7 +68,7 @@ impl Bench {
             chain: Folder::default(),
         };
         bench.agent.handle_link(Arc::new(links()), bench.now);
-        bench.agent.begin(nothing_kept(), bench.now);
+        bench.agent.begin(Kept::default(), bench.now);
         bench.drain();
         bench
     }
@@ -117,7 +117,7 @@ impl Bench {
                     steps.iter().for_each(|step| self.chain.write(step));
                     self.agent.handle_lock_stored(Ok(()), self.now);
                 }
-                Action::LoadProfile(id) => self.agent.handle_kept(&id, nothing_kept(), self.now),
+                Action::LoadProfile(id) => self.agent.handle_kept(&id, Kept::default(), self.now),
                 Action::Tunnel(_)
                 | Action::CacheNetmap { .. }
                 | Action::ForgetProfile(_)
@@ -198,12 +198,8 @@ impl Bench {
     }
 }
 
-fn nothing_kept() -> Kept {
-    Kept { netmap: None, chain: Ok(tsrs_control_tka::Graph::default()) }
-}
-
 fn kept(netmap: &Arc<Netmap>) -> Kept {
-    Kept { netmap: Some(Arc::clone(netmap)), ..nothing_kept() }
+    Kept { netmap: Some(Arc::clone(netmap)), ..Kept::default() }
 }
 
 fn links() -> LinkState {
@@ -347,6 +343,20 @@ fn without_a_relay_the_agent_runs_after_its_grace() {
     assert_eq!(bench.state(), BackendState::Starting);
     bench.advance(RELAY_GRACE);
     assert_eq!(bench.state(), BackendState::Running);
+}
+
+#[test]
+fn losing_all_contact_is_no_start_anew() {
+    let (mut bench, _) = Bench::running();
+    let lost = EngineEvent::Contact { live_derp_count: 0, live_peer_count: 0 };
+    bench.agent.handle_engine(lost.clone(), bench.now);
+    assert_eq!(bench.state(), BackendState::Running);
+    // What begins again has no contact yet.
+    for wanted in [false, true] {
+        bench.edit(json!({"WantRunning": wanted, "WantRunningSet": true})).unwrap();
+    }
+    bench.agent.handle_engine(lost, bench.now);
+    assert_eq!(bench.state(), BackendState::Starting);
 }
 
 #[test]

@@ -21,9 +21,9 @@ use super::steps::{Recorder, StoreStep};
 const RETRY: Duration = Duration::from_secs(15);
 /// Longest pause between two attempts.
 const MAX_RETRY: Duration = Duration::from_secs(600);
-/// Failures in a row up to which something new from control is asked about at once. Beyond it a server that changes its mind without end
-/// would have us verify without end.
-const MAX_EAGER_FAILURES: u32 = 3;
+/// Shortest pause between two attempts, which news from control allow. A server that has news without end cannot have us verify without
+/// end.
+const MIN_RETRY: Duration = Duration::from_secs(2);
 
 /// What the disk held of a chain, or why it could not be read.
 pub type Stored = Result<Graph, String>;
@@ -154,6 +154,8 @@ pub struct Keeper {
     settled: Option<Wish>,
     error: Option<KeeperError>,
     retry_at: Option<Instant>,
+    /// When control was asked first in the exchange under way, or in the last one.
+    asked_at: Option<Instant>,
     failures: u32,
     /// Control presents a lock that the user has not switched off here.
     presents_other: bool,
@@ -245,12 +247,10 @@ impl Keeper {
         self.retry_at
     }
 
-    /// Control can be reached again: what failed before is tried at once.
-    pub const fn note_online(&mut self, now: Instant) {
-        if self.retry_at.is_some() {
-            self.retry_at = Some(now);
-            self.failures = 0;
-        }
+    /// Control has said something: what failed before is tried soon.
+    pub fn note_news(&mut self, now: Instant) {
+        let soon = self.asked_at.map_or(now, |asked| asked + MIN_RETRY).max(now);
+        self.retry_at = self.retry_at.map(|at| at.min(soon));
     }
 
     /// The connection to control is gone, and with it the call that was under way.
@@ -263,15 +263,14 @@ impl Keeper {
 
     /// The next call, if one is needed for what control wishes; with its number.
     pub fn poll_call(&mut self, wish: &Wish, known: &Known, now: Instant) -> Option<(u64, Call)> {
-        let is_new = self.settled.as_ref() != Some(wish);
-        let waits = self.retry_at.is_some_and(|at| at > now);
-        if self.exchange.is_some() || waits && !(is_new && self.failures <= MAX_EAGER_FAILURES) {
+        if self.exchange.is_some() || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
         let again = self.retry_at.take().is_some();
-        if !again && !is_new {
+        if !again && self.settled.as_ref() == Some(wish) {
             return None;
         }
+        self.asked_at = Some(now);
         self.settled = Some(wish.clone());
         let (exchange, call) = match (wish, &self.chain, &known.lock) {
             (Wish::Off, _, None) => {

@@ -117,13 +117,10 @@ fn a_question_without_an_answer_is_asked_again_ever_more_slowly() {
         node.mono = at;
     }
     assert_eq!(waits, [15, 30, 60, 120, 240, 480, 600, 600]);
-    // News from control are no reason to hurry any more, but its return is.
-    node.mono -= Duration::from_secs(300);
-    let other = Wish::On(server.authority.oldest().to_string() + "x");
-    assert!(node.keeper.poll_call(&other, &node.known, node.mono).is_none());
-    node.keeper.note_online(node.mono);
-    assert!(node.keeper.poll_call(&wish, &node.known, node.mono).is_some());
-    node.keeper.interrupt();
+    // News from control shorten the wait, and never to nothing.
+    node.mono -= Duration::from_secs(600);
+    node.keeper.note_news(node.mono);
+    assert_eq!(node.keeper.retry_at(), Some(node.mono + Duration::from_secs(2)));
     node.mono += Duration::from_secs(600);
     node.follow(&mut server, |_, _| {});
     assert_eq!(node.head(), Some(server.authority.head()));

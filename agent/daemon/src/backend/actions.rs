@@ -12,7 +12,6 @@ use tsrs_agent_core::wanted::{HostChange as Wanted, HostEntry};
 use tsrs_agent_localapi::Notify;
 use tsrs_agent_services::dns::HostChange;
 use tsrs_control_netmap::{Netmap, read_cache, write_cache};
-use tsrs_control_tka::Graph;
 
 use super::{Backend, Input, LOGOUT_LIMIT, RunningControl, SAVE_RETRY, now};
 use crate::bus::BusItem;
@@ -39,7 +38,7 @@ impl Backend {
         self.snapshot.send_replace(Arc::new(self.agent.snapshot(now())));
     }
 
-    async fn tell(&self, notice: Notice) {
+    async fn tell(&mut self, notice: Notice) {
         let item = match notice {
             Notice::Message(notify) => BusItem { notify: Arc::new(*notify), netmap: None },
             Notice::WithNetmap(notify, netmap) => {
@@ -53,6 +52,7 @@ impl Backend {
                 BusItem { notify: Arc::new(Notify { version, engine, ..Notify::default() }), netmap: None }
             }
         };
+        self.logged.note(&item.notify);
         self.bus.tell(item);
     }
 
@@ -128,7 +128,7 @@ impl Backend {
     pub(super) async fn read_kept(&self, profile_id: &str) -> Kept {
         let netmap = self.read_netmap(profile_id).await;
         if profile_id.is_empty() {
-            return Kept { netmap, chain: Ok(Graph::default()) };
+            return Kept { netmap, ..Kept::default() };
         }
         let dir = self.store.chain_dir(profile_id);
         let read = tokio::task::spawn_blocking(move || chain_store::load(&dir));

@@ -13,8 +13,8 @@ use serde_json::Value;
 use tsrs_base_types::NodePrivate;
 use tsrs_lab_control::{KeySpec, LabConfig, LabControl};
 use tsrs_lab_netns::{
-    Agent, Host, Net, Process, Tailscaled, TailscaledOptions, Topology, UpArgs, WireguardGo, WireguardPeer,
-    tools, wait,
+    Agent, Host, Net, Process, Tailscaled, TailscaledOptions, Topology, UpArgs, WireguardPeer,
+    WireguardProgram, tools, wait,
 };
 
 /// Time for anything that takes a few round trips and a timer or two.
@@ -43,8 +43,8 @@ const HOSTS: [&str; 2] = ["a", "b"];
 pub(super) enum Contender {
     /// Our engine with fixed peers: the program of the engine's example `static_peers`.
     Engine(PathBuf),
-    /// A wireguard-go, and what it calls its version.
-    WireguardGo(PathBuf, String),
+    /// Another WireGuard program, and its name with its version.
+    Wireguard(PathBuf, String),
     /// Our agent, joined to the lab's control server.
     Agent,
     /// The official agent, and its version.
@@ -56,7 +56,7 @@ impl Contender {
     pub(super) fn name(&self) -> String {
         match self {
             Self::Engine(_) => "engine".to_owned(),
-            Self::WireguardGo(_, version) => format!("wireguard-go {version}"),
+            Self::Wireguard(_, name) => name.clone(),
             Self::Agent => "tsrs-agent".to_owned(),
             Self::Tailscaled(version) => format!("tailscaled {version}"),
         }
@@ -66,7 +66,7 @@ impl Contender {
     pub(super) fn is_ours(&self) -> bool {
         match self {
             Self::Engine(_) | Self::Agent => true,
-            Self::WireguardGo(..) | Self::Tailscaled(_) => false,
+            Self::Wireguard(..) | Self::Tailscaled(_) => false,
         }
     }
 
@@ -74,7 +74,7 @@ impl Contender {
     pub(super) fn is_agent(&self) -> bool {
         match self {
             Self::Agent | Self::Tailscaled(_) => true,
-            Self::Engine(_) | Self::WireguardGo(..) => false,
+            Self::Engine(_) | Self::Wireguard(..) => false,
         }
     }
 }
@@ -124,7 +124,7 @@ impl Rig {
     pub(super) fn start(&self, contender: &Contender, mtu: u16) -> Result<Tunnel<'_>> {
         match contender {
             Contender::Engine(program) => self.start_engine(program, mtu),
-            Contender::WireguardGo(program, _) => self.start_wireguard_go(program, mtu),
+            Contender::Wireguard(program, _) => self.start_wireguard(program, mtu),
             Contender::Agent => self.start_agents(),
             Contender::Tailscaled(_) => self.start_tailscaleds(),
         }
@@ -148,7 +148,7 @@ impl Rig {
         self.ready(Ends::Engine(processes), INSIDE, None)
     }
 
-    fn start_wireguard_go(&self, program: &Path, mtu: u16) -> Result<Tunnel<'_>> {
+    fn start_wireguard(&self, program: &Path, mtu: u16) -> Result<Tunnel<'_>> {
         let keys = [(); 2].map(|()| NodePrivate::generate(&mut OsRng));
         let mut running = Vec::new();
         for (index, host) in self.hosts().into_iter().enumerate() {
@@ -160,9 +160,9 @@ impl Rig {
                 keepalive_secs: 0,
             };
             let address = Ipv4Net::new(INSIDE[index], 24)?;
-            running.push(host.wireguard_go_from(program, mtu, &keys[index], PORT, address, &[peer])?);
+            running.push(host.wireguard_program(program, mtu, &keys[index], PORT, address, &[peer])?);
         }
-        self.ready(Ends::WireguardGo(running), INSIDE, None)
+        self.ready(Ends::Wireguard(running), INSIDE, None)
     }
 
     fn start_agents(&self) -> Result<Tunnel<'_>> {
@@ -245,7 +245,7 @@ fn engine_config(keys: &[NodePrivate; 2], index: usize, mtu: u16) -> String {
 
 enum Ends<'a> {
     Engine(Vec<Process>),
-    WireguardGo(Vec<WireguardGo>),
+    Wireguard(Vec<WireguardProgram>),
     Agents(Vec<Agent<'a>>),
     Tailscaleds(Vec<Tailscaled<'a>>),
 }
@@ -264,7 +264,7 @@ impl Tunnel<'_> {
     fn processes(&self) -> Vec<&Process> {
         match &self.ends {
             Ends::Engine(processes) => processes.iter().collect(),
-            Ends::WireguardGo(running) => running.iter().map(WireguardGo::process).collect(),
+            Ends::Wireguard(running) => running.iter().map(WireguardProgram::process).collect(),
             Ends::Agents(agents) => agents.iter().map(Agent::process).collect(),
             Ends::Tailscaleds(running) => running.iter().map(Tailscaled::process).collect(),
         }
@@ -285,7 +285,7 @@ impl Tunnel<'_> {
 
     fn statuses(&self) -> Result<Vec<Value>> {
         match &self.ends {
-            Ends::Engine(_) | Ends::WireguardGo(_) => Ok(Vec::new()),
+            Ends::Engine(_) | Ends::Wireguard(_) => Ok(Vec::new()),
             Ends::Agents(agents) => agents.iter().map(Agent::status).collect(),
             Ends::Tailscaleds(running) => running.iter().map(Tailscaled::status).collect(),
         }
@@ -325,16 +325,20 @@ pub(super) fn found(engine: Option<PathBuf>, more_wireguard_go: &[PathBuf]) -> V
         Some(program) => all.push(Contender::Engine(program)),
         None => tools::skip("bench tunnel", "the engine's example static_peers is not built"),
     }
-    let programs: Vec<PathBuf> =
-        tools::find("wireguard-go").into_iter().chain(more_wireguard_go.iter().cloned()).collect();
-    for program in &programs {
-        match version_of(program, "--version") {
-            Some(version) => all.push(Contender::WireguardGo(program.clone(), version)),
+    let on_path = |name: &'static str| {
+        let program = tools::find(name);
+        if program.is_none() {
+            tools::skip("bench tunnel", &format!("{name} not found"));
+        }
+        program.map(|program| (name, program))
+    };
+    let more = more_wireguard_go.iter().map(|program| ("wireguard-go", program.clone()));
+    let go = on_path("wireguard-go").into_iter().chain(more);
+    for (name, program) in go.chain(["gotatun", "boringtun-cli"].into_iter().filter_map(on_path)) {
+        match version_of(&program, "--version") {
+            Some(version) => all.push(Contender::Wireguard(program, format!("{name} {version}"))),
             None => tools::skip("bench tunnel", &format!("{} does not run", program.display())),
         }
-    }
-    if programs.is_empty() {
-        tools::skip("bench tunnel", "wireguard-go not found");
     }
     match tsrs_lab_netns::agent_binary() {
         Some(_) => all.push(Contender::Agent),

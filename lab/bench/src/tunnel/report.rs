@@ -6,8 +6,16 @@ use serde::Serialize;
 
 use super::contender::Contender;
 use super::measures::{FOREIGN_LIMIT, MEASURES, Measure, Sample};
+use super::plot::svg;
 use crate::output::Table;
 use crate::stats::Summary;
+
+/// Who stands beside whom: name, title, and whether they are whole agents.
+const GROUPS: [(&str, &str, bool); 2] = [("plain", "Plain tunnels", false), ("agents", "Whole agents", true)];
+
+/// What ours may use of the processor, as a part of what others use: far enough from what is measured that noise does not
+/// reach it, and below what the loss of an offload or of batching would cost.
+const GATES: [(&str, f64); 3] = [("tcp1_cpu", 0.8), ("steady_cpu", 0.6), ("udp_cpu", 0.5)];
 
 /// All runs of one contender.
 #[derive(Clone, Debug, Serialize)]
@@ -82,12 +90,59 @@ impl Results {
         self.outcomes.iter().map(|outcome| outcome.failures.len()).sum()
     }
 
+    /// The gates that ours does not pass.
+    pub(super) fn gate_misses(&self) -> Vec<String> {
+        let mut misses = Vec::new();
+        for (_, _, agents) in GROUPS {
+            let group = self.group(agents);
+            let (ours, theirs): (Vec<_>, Vec<_>) =
+                group.into_iter().partition(|outcome| outcome.contender.is_ours());
+            for (key, limit) in GATES {
+                let of = |outcome: &Outcome| outcome.summaries.get(key).map(|summary| summary.median);
+                for (ours, theirs) in
+                    ours.iter().flat_map(|ours| theirs.iter().map(move |their| (ours, their)))
+                {
+                    if let (Some(our), Some(their)) = (of(ours), of(theirs))
+                        && our > limit * their
+                    {
+                        let ratio = our / their;
+                        misses.push(format!(
+                            "{key} of {}: {ratio:.2} of {}'s, {limit} allowed",
+                            ours.name, theirs.name
+                        ));
+                    }
+                }
+            }
+        }
+        misses
+    }
+
+    /// A picture of each group that was measured, by the name of its file.
+    pub(super) fn plots(&self) -> Vec<(&'static str, String)> {
+        let mut plots = Vec::new();
+        for (name, title, agents) in GROUPS {
+            let mut group = self.group(agents);
+            group.sort_by_key(|outcome| !outcome.contender.is_ours());
+            let of = |key| group.iter().map(|outcome| outcome.summaries.get(key)).collect::<Vec<_>>();
+            let rows = MEASURES.into_iter().map(|measure| (measure, of(measure.key)));
+            let rows: Vec<_> = rows.filter(|(_, values)| values.iter().any(Option::is_some)).collect();
+            let names: Vec<_> = group.iter().map(|outcome| outcome.name.as_str()).collect();
+            if !rows.is_empty() {
+                plots.push((name, svg(&format!("{title}: medians (least–most)"), &names, &rows)));
+            }
+        }
+        plots
+    }
+
+    fn group(&self, agents: bool) -> Vec<&Outcome> {
+        self.outcomes.iter().filter(|outcome| outcome.contender.is_agent() == agents).collect()
+    }
+
     /// The tables, and what to know of them.
     pub(super) fn text(&self, skipped: usize) -> String {
         let mut text = String::new();
-        for (title, agents) in [("Plain tunnels", false), ("Whole agents", true)] {
-            let group: Vec<&Outcome> =
-                self.outcomes.iter().filter(|outcome| outcome.contender.is_agent() == agents).collect();
+        for (_, title, agents) in GROUPS {
+            let group = self.group(agents);
             if group.iter().any(|outcome| !outcome.samples.is_empty()) {
                 text.push_str(&format!("{title}: medians (least–most); ratios are ours to theirs\n"));
                 text.push_str(&table(&group));
@@ -157,6 +212,19 @@ mod tests {
     }
 
     #[test]
+    fn gates_name_what_costs_too_much() {
+        let contenders = [Contender::Agent, Contender::Tailscaled("1.2.3".to_owned())];
+        let mut results = Results::new(contenders.into_iter().map(Outcome::new));
+        let cpu = |tcp: f64, udp: f64| Sample {
+            values: [("tcp1_cpu", tcp), ("udp_cpu", udp)].map(|(key, value)| (key.to_owned(), value)).into(),
+            ..Sample::default()
+        };
+        results.add(0, cpu(2.0, 2.0));
+        results.add(1, cpu(3.0, 3.0));
+        assert_eq!(results.gate_misses(), ["udp_cpu of tsrs-agent: 0.67 of tailscaled 1.2.3's, 0.5 allowed"]);
+    }
+
+    #[test]
     fn table_shows_medians_ranges_and_ratios() {
         let contenders = [Contender::Agent, Contender::Tailscaled("1.2.3".to_owned())];
         let mut results = Results::new(contenders.into_iter().map(Outcome::new));
@@ -170,5 +238,7 @@ mod tests {
         assert!(text.contains("0.50× !"), "{text}");
         assert!(text.contains("6 runs, 1 failed, 1 peers skipped"), "{text}");
         assert!(text.contains("tailscaled 1.2.3 failed: boom\n"), "{text}");
+        let plots = results.plots();
+        assert!(matches!(&plots[..], [("agents", svg)] if svg.contains("tailscaled 1.2.3")), "{plots:?}");
     }
 }

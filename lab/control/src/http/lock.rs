@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tsrs_base_types::NodePublic;
-use tsrs_control_tailcfg::{TkaDisableRequest, TkaDisableResponse};
+use tsrs_control_tailcfg::{TkaBootstrapRequest, TkaDisableRequest, TkaDisableResponse};
 
 use super::body::{Answer, collect, json, text};
 use super::machine::{Connection, wrong_method};
@@ -43,7 +43,7 @@ impl Connection {
                 reply(&body, |asked| shared.change(|tailnet| tailnet.finish_lock(&asked, now)))
             }
             LockCall::Bootstrap => {
-                reply(&body, |asked| shared.read(|tailnet| Ok(tailnet.lock.bootstrap(&asked))))
+                reply(&body, |_: TkaBootstrapRequest| shared.read(|tailnet| Ok(tailnet.lock.bootstrap())))
             }
             LockCall::SyncOffer => {
                 reply(&body, |asked| shared.read(|tailnet| tailnet.lock.sync_offer(&asked)))

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tsrs_base_types::NodeId;
 use tsrs_control_tailcfg::{
-    Base64, RegisterRequest, SecretBase64, TkaBootstrapRequest, TkaBootstrapResponse, TkaDisableRequest,
-    TkaDisableResponse, TkaInfo, TkaInitBeginRequest, TkaInitBeginResponse, TkaInitFinishRequest,
-    TkaInitFinishResponse, TkaSignInfo, TkaSignaturesUsingKeyRequest, TkaSignaturesUsingKeyResponse,
-    TkaSubmitSignatureRequest, TkaSubmitSignatureResponse, TkaSyncOfferRequest, TkaSyncOfferResponse,
-    TkaSyncSendRequest, TkaSyncSendResponse,
+    Base64, RegisterRequest, SecretBase64, TkaBootstrapResponse, TkaDisableRequest, TkaDisableResponse,
+    TkaInfo, TkaInitBeginRequest, TkaInitBeginResponse, TkaInitFinishRequest, TkaInitFinishResponse,
+    TkaSignInfo, TkaSignaturesUsingKeyRequest, TkaSignaturesUsingKeyResponse, TkaSubmitSignatureRequest,
+    TkaSubmitSignatureResponse, TkaSyncOfferRequest, TkaSyncOfferResponse, TkaSyncSendRequest,
+    TkaSyncSendResponse,
 };
 use tsrs_control_tka::{Aum, Authority, DisablementSecret, NodeKeySignature, State, SyncOffer};
 
@@ -148,8 +148,8 @@ impl Lock {
         Ok(())
     }
 
-    /// `/machine/tka/bootstrap`.
-    pub(crate) fn bootstrap(&self, _request: &TkaBootstrapRequest) -> TkaBootstrapResponse {
+    /// `/machine/tka/bootstrap`, whatever head the node has.
+    pub(crate) fn bootstrap(&self) -> TkaBootstrapResponse {
         if let Some(chain) = self.shown() {
             return TkaBootstrapResponse { genesis_aum: chain.genesis(), ..TkaBootstrapResponse::default() };
         }
@@ -304,3 +304,6 @@ pub(crate) fn check_secret(state: &State, request: &TkaDisableRequest) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

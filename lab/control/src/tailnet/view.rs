@@ -238,6 +238,11 @@ fn patch(old: &Node, new: &Node) -> Option<PeerChange> {
     if new.key != old.key {
         change.key = Some(new.key);
         reached.key = new.key;
+        // A patch cannot take a signature away. One that comes without a new key goes with the whole node, so that clients meet both ways.
+        if new.key_signature != old.key_signature && !new.key_signature.is_empty() {
+            change.key_signature = Some(new.key_signature.clone());
+            reached.key_signature.clone_from(&new.key_signature);
+        }
     }
     if new.disco_key != old.disco_key {
         change.disco_key = Some(new.disco_key);

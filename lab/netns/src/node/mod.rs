@@ -5,11 +5,11 @@ mod any;
 mod headscale;
 mod server;
 mod tailscaled;
-mod wireguard_go;
+mod wireguard;
 
 pub use agent::{Agent, UpArgs, agent_binary};
 pub use any::{Node, NodeKind};
 pub use headscale::{Headscale, HeadscaleKey, HeadscaleNode};
 pub use server::Server;
 pub use tailscaled::{Tailscaled, TailscaledOptions};
-pub use wireguard_go::{WireguardGo, WireguardPeer};
+pub use wireguard::{WireguardPeer, WireguardProgram};

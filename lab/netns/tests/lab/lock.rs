@@ -47,13 +47,8 @@ impl<'a> Tailnet<'a> {
 
     /// One more node, with the key that they all use.
     fn join(&mut self, name: &str, kind: NodeKind) {
-        let auth_key = self.auth_key.clone();
-        self.join_with(name, kind, &auth_key);
-    }
-
-    fn join_with(&mut self, name: &str, kind: NodeKind, auth_key: &str) {
         let node = Node::start(self.net.host(name), kind, &self.server).unwrap();
-        node.up(&self.server, auth_key).unwrap();
+        node.up(&self.server, &self.auth_key).unwrap();
         self.nodes.push(node);
     }
 

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tsrs_base_types::{DiscoPrivate, DiscoPublic, NodePrivate, NodePublic};
+use tsrs_base_types::{DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, RegionId};
 use tsrs_tunnel_packet::{DropReason, tsmp};
 use tsrs_tunnel_path as path;
-use tsrs_tunnel_path::{Destination, PathMachine, Source};
+use tsrs_tunnel_path::{DerpChange, Destination, PathMachine, Source};
 use tsrs_tunnel_wireguard::{self as wireguard, Device};
 
 use crate::config::{Change, TunnelConfig};
@@ -234,6 +234,15 @@ impl DataPlane {
         }
     }
 
+    /// Something happened to the connection of a region.
+    pub fn handle_derp(&mut self, region: RegionId, change: DerpChange, now: Instant) {
+        if let DerpChange::PeerGone(peer) = change {
+            self.device.note_unreached(&peer, now);
+        }
+        self.paths.handle_derp(region, change, now);
+        self.drain(now);
+    }
+
     /// Takes notices of workers, some at a time. True when there may be more.
     pub fn handle_notices(&mut self, now: Instant) -> bool {
         let more = self.take_notices(now);
@@ -241,7 +250,7 @@ impl DataPlane {
         more
     }
 
-    /// Path finding, for what concerns only it: link changes, regions, measurements, pings.
+    /// Path finding, for what concerns only it: link changes, measurements, pings.
     pub fn with_paths<T>(&mut self, now: Instant, work: impl FnOnce(&mut PathMachine<Rng>) -> T) -> T {
         let result = work(&mut self.paths);
         self.drain(now);

@@ -236,7 +236,7 @@ impl Pair {
                 while let Some(event) = node.plane.poll_event() {
                     if let Event::Path(path::Event::DerpConnect(region)) = event {
                         let (change, now) = (path::DerpChange::Connected, self.now);
-                        node.plane.with_paths(now, |paths| paths.handle_derp(region, change, now));
+                        node.plane.handle_derp(region, change, now);
                     }
                     node.events.push(event);
                 }

@@ -50,6 +50,20 @@ fn handshake_goes_over_the_relay_and_the_data_soon_goes_direct() {
 }
 
 #[test]
+fn a_peer_that_comes_to_the_relay_late_is_not_kept_waiting() {
+    let mut pair = Pair::with_relay();
+    pair.udp_open = false;
+    pair.relay_open = false;
+    pair.send(0, &[pair.datagram(0, "early")]);
+    let gone = path::DerpChange::PeerGone(pair.nodes[1].key);
+    let now = pair.now;
+    pair.nodes[0].plane.handle_derp(REGION, gone, now);
+    pair.relay_open = true;
+    pair.advance(Duration::from_millis(300));
+    assert_eq!(pair.take_texts(1), ["early"]);
+}
+
+#[test]
 fn everything_works_while_udp_is_blocked() {
     let mut pair = Pair::with_relay();
     pair.udp_open = false;

@@ -150,7 +150,7 @@ impl SlowPath {
             }
             Happening::Health(problem) => return self.tell(EngineEvent::RelayHealth { region, problem }),
         };
-        self.plane.with_paths(now, |paths| paths.handle_derp(region, change, now));
+        self.plane.handle_derp(region, change, now);
     }
 
     fn take_answer(&mut self, answer: Answer, now: Instant) {

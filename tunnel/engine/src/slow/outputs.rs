@@ -11,15 +11,16 @@ use crate::api::EngineEvent;
 use crate::udp::{Underlay, send_error};
 
 impl SlowPath {
-    /// Until the machine has nothing more to say.
+    /// Until the machine has nothing more to say. Events come first: one of them may open the connection to the relay
+    /// that a datagram is for, which would be dropped without it.
     pub(super) fn drain(&mut self, now: Instant) {
         loop {
-            if let Some(transmit) = self.plane.poll_transmit() {
+            if let Some(event) = self.plane.poll_event() {
+                self.take_event(event, now);
+            } else if let Some(transmit) = self.plane.poll_transmit() {
                 self.transmit(transmit.to, transmit.datagram, now);
             } else if let Some(packet) = self.plane.poll_to_host() {
                 self.write_to_host(&packet);
-            } else if let Some(event) = self.plane.poll_event() {
-                self.take_event(event, now);
             } else {
                 return;
             }

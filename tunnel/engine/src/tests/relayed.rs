@@ -5,31 +5,36 @@ use std::net::Ipv4Addr;
 use tsrs_base_types::RegionId;
 use tsrs_lab_control::{DerpTrust, LabConfig, LabControl, RegionConfig};
 use tsrs_tunnel_derp::{Node, NodeFields, Region};
+use tsrs_tunnel_packet::DropReason;
 
 use super::host::{Host, eventually, host, udp};
 use crate::offload::Disabled;
 use crate::{DerpMap, EngineEvent};
 
 const REGION: RegionId = RegionId(900);
+const OTHER_REGION: RegionId = RegionId(901);
 
-fn lab() -> LabControl {
-    let region = RegionConfig { trust: DerpTrust::Insecure, ..RegionConfig::default() };
-    LabControl::start(LabConfig { regions: vec![region], ..LabConfig::default() }).unwrap()
+fn lab(regions: &[RegionId]) -> LabControl {
+    let region = |&id| RegionConfig { id, trust: DerpTrust::Insecure, ..RegionConfig::default() };
+    let regions = regions.iter().map(region).collect();
+    LabControl::start(LabConfig { regions, ..LabConfig::default() }).unwrap()
 }
 
-fn map(lab: &LabControl) -> DerpMap {
+fn region(lab: &LabControl, id: RegionId) -> Region {
     let node = Node::new(NodeFields {
-        name: "900a",
+        name: "a",
         host_name: "localhost",
         ipv4: "127.0.0.1",
-        derp_port: lab.derp_address(REGION).unwrap().port().into(),
-        stun_port: lab.stun_address(REGION).unwrap().port().into(),
+        derp_port: lab.derp_address(id).unwrap().port().into(),
+        stun_port: lab.stun_address(id).unwrap().port().into(),
         insecure_for_tests: true,
         ..NodeFields::default()
     });
-    let region =
-        Region { id: REGION, code: "lab".to_owned(), nodes: vec![node.unwrap()], ..Region::default() };
-    DerpMap { regions: vec![region], ..DerpMap::default() }
+    Region { id, code: "lab".to_owned(), nodes: vec![node.unwrap()], ..Region::default() }
+}
+
+fn map(lab: &LabControl) -> DerpMap {
+    DerpMap { regions: vec![region(lab, REGION)], ..DerpMap::default() }
 }
 
 async fn pair(lab: &LabControl, udp_allowed: bool) -> [Host; 2] {
@@ -56,7 +61,7 @@ fn ping_pong([a, b]: &[Host; 2]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn first_packet_goes_over_the_relay_and_later_ones_go_direct() {
-    let lab = lab();
+    let lab = lab(&[REGION]);
     let hosts = pair(&lab, true).await;
     ping_pong(&hosts);
     assert!(lab.derp_stats(REGION).unwrap().packets > 0);
@@ -73,7 +78,7 @@ async fn first_packet_goes_over_the_relay_and_later_ones_go_direct() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bursts_cross_a_relay_in_order_while_udp_is_forbidden() {
-    let lab = lab();
+    let lab = lab(&[REGION]);
     let [a, b] = pair(&lab, false).await;
     let burst: Vec<_> = (0..100_u8).map(|number| udp(a.tailnet, b.tailnet, &[number; 900])).collect();
     a.send(&burst[0]);
@@ -87,7 +92,7 @@ async fn bursts_cross_a_relay_in_order_while_udp_is_forbidden() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_relay_connection_is_made_again() {
-    let lab = lab();
+    let lab = lab(&[REGION]);
     let mut hosts = pair(&lab, false).await;
     ping_pong(&hosts);
     lab.cut_derp(REGION);
@@ -105,9 +110,29 @@ async fn lost_relay_connection_is_made_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn problem_that_a_relay_reports_is_told() {
-    let lab = lab();
+    let lab = lab(&[REGION]);
     let mut hosts = pair(&lab, false).await;
     lab.derp_health(REGION, "too many connections");
     let wanted = EngineEvent::RelayHealth { region: REGION, problem: "too many connections".to_owned() };
     hosts[0].wait_for(|event| *event == wanted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_opens_the_connection_to_a_relay_is_not_lost() {
+    let lab = lab(&[REGION, OTHER_REGION]);
+    let mut hosts = [host(1, Disabled::default()), host(2, Disabled::default())];
+    for (host, home) in hosts.iter_mut().zip([REGION, OTHER_REGION]) {
+        let region = |id| Region { no_measure_no_home: id != home, ..region(&lab, id) };
+        let regions = [REGION, OTHER_REGION].map(region).into();
+        host.engine.handle().set_derp_map(DerpMap { regions, ..DerpMap::default() }).await.unwrap();
+        host.engine.handle().set_local_addresses(vec![Ipv4Addr::LOCALHOST]).await.unwrap();
+        host.wait_for(|event| *event == EngineEvent::RelayConnected(home)).await;
+    }
+    hosts[0].add(hosts[1].as_relayed_peer(OTHER_REGION)).await;
+    hosts[1].add(hosts[0].as_relayed_peer(REGION)).await;
+    ping_pong(&hosts);
+    for host in &hosts {
+        let drops = host.engine.handle().metrics().outbound.drops;
+        assert!(drops.iter().all(|&(reason, _)| reason != DropReason::NoPath), "{drops:?}");
+    }
 }

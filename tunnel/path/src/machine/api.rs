@@ -181,8 +181,8 @@ pub enum PingError {
     /// The peer's node key has expired.
     #[error("the peer's node key has expired")]
     Expired,
-    /// Neither an address nor a region is known.
-    #[error("no way to the peer is known")]
+    /// The link is down, or too many pings to this peer are outstanding.
+    #[error("no ping can be sent now: the network is down, or too many to this peer wait for an answer")]
     NoPath,
     /// More pings are outstanding than [`super::limits::MAX_CLI_PINGS`].
     #[error("too many pings at once")]

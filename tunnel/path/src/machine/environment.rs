@@ -130,6 +130,7 @@ impl<R: CryptoRngCore> PathMachine<R> {
                 self.netcheck.note_heard(region, now);
             }
             DerpChange::PeerGone(peer) => {
+                self.user_pings.note_unreached(&peer, region, now);
                 if let Some(id) = self.peers.id(&peer)
                     && self.relays.note_gone(id, region)
                 {

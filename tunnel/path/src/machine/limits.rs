@@ -44,6 +44,8 @@ pub const DERP_IDLE: Duration = Duration::from_secs(60);
 pub const DERP_IDLE_CHECK: Duration = Duration::from_secs(15);
 /// A new socket is asked for at most this often.
 pub const REBIND_FLOOR: Duration = Duration::from_secs(5);
+/// A user's ping that did not reach its peer, as the relay says, is sent again after this.
+pub const UNREACHED_RETRY: Duration = Duration::from_millis(500);
 /// Pings of users at one time, over all peers.
 pub const MAX_CLI_PINGS: usize = 256;
 /// Largest padded ping: the payload of a jumbo frame of 9000 bytes.

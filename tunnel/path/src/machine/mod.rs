@@ -214,7 +214,8 @@ impl<R: CryptoRngCore> PathMachine<R> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let peer = self.timers.first().map(|(at, _)| *at);
         let timeouts = [peer, self.netcheck.poll_timeout(), self.refresh.next_at, self.relays.next_timeout()];
-        timeouts.into_iter().flatten().min()
+        let timeouts = timeouts.into_iter().chain([self.user_pings.next_timeout()]);
+        timeouts.flatten().min()
     }
 
     /// Time has come.
@@ -229,6 +230,7 @@ impl<R: CryptoRngCore> PathMachine<R> {
             self.events.push_back(Event::DerpClose(region));
             self.settle_heard(now);
         }
+        self.run_user_pings(now);
         self.on_refresh_timer(now);
     }
 
@@ -259,7 +261,9 @@ impl<R: CryptoRngCore> PathMachine<R> {
                 "path changed"
             );
             self.events.push_back(Event::PathChanged { peer: peer.node_key, path });
+            self.redirect_user_pings(id, path, now);
         }
+        let Some(peer) = self.peers.get_mut(id) else { return };
         let next = peer.paths.as_deref().and_then(|paths| paths.next_timeout());
         let old = std::mem::replace(&mut peer.timer, next);
         if old != next {

@@ -246,7 +246,7 @@ impl<R: CryptoRngCore> PathMachine<R> {
         if self.refresh.home == home {
             return;
         }
-        tracing::debug!(?home, "home region changed");
+        tracing::info!(region = home.map(|home| home.0), "home region");
         self.refresh.home = home;
         self.relays.set_home(home);
         self.events.push_back(Event::HomeDerpChanged(home));

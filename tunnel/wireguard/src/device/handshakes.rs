@@ -10,7 +10,9 @@ use tsrs_tunnel_packet::DropReason;
 use super::{Destination, Device, Transmit};
 use crate::cookie::Source;
 use crate::handshake::{ZERO_PSK, initiate, read_initiation, read_response};
-use crate::limits::{INITIATION_SPACING, MAX_HANDSHAKE_ATTEMPTS, REKEY_JITTER_MAX, REKEY_TIMEOUT};
+use crate::limits::{
+    INITIATION_SPACING, MAX_HANDSHAKE_ATTEMPTS, REKEY_JITTER_MAX, REKEY_TIMEOUT, UNREACHED_RETRY,
+};
 use crate::peers::{Active, Handshake, PeerId, SentInitiation};
 use crate::session::{Role, Session, SessionParts};
 use crate::wire::{Kind, cookie_reply, field, response};
@@ -148,7 +150,8 @@ impl Device {
         // A session that the peer has begun may be confirmed any moment.
         let answered = active.next.as_ref().map(|next| next.created());
         let next_at = spaced(active.last_initiation_sent).max(spaced(answered));
-        active.handshake = Some(Handshake { sent: None, attempts: 0, next_at });
+        active.handshake =
+            Some(Handshake { sent: None, attempts: 0, unreached_retry: UNREACHED_RETRY, next_at });
         self.run_handshake(id, active, now);
     }
 
@@ -160,7 +163,7 @@ impl Device {
         if now < handshake.next_at {
             return;
         }
-        let attempts = handshake.attempts;
+        let (attempts, unreached_retry) = (handshake.attempts, handshake.unreached_retry);
         self.drop_handshake(active);
         if attempts >= MAX_HANDSHAKE_ATTEMPTS {
             self.abandon_handshake(active);
@@ -181,6 +184,7 @@ impl Device {
         active.handshake = Some(Handshake {
             sent: Some(SentInitiation { state, local_index, sent_at: now }),
             attempts: attempts + 1,
+            unreached_retry,
             next_at: now + REKEY_TIMEOUT + self.jitter(),
         });
         let _ = active.activity.note_sent(false, message.len(), now);

@@ -68,6 +68,44 @@ fn an_initiator_without_data_confirms_with_a_keepalive() {
 }
 
 #[test]
+fn what_did_not_reach_the_peer_is_repeated_sooner_but_ever_later() {
+    let mut pair = Pair::new();
+    pair.loses = Box::new(|flight| flight.kind() == Kind::Initiation);
+    let (key, start) = (pair.key(B), pair.now);
+    // A relay that says so of each, also more than once.
+    let unreached = |pair: &mut Pair, after: u64| {
+        pair.advance(Duration::from_millis(after));
+        for _ in 0..2 {
+            pair.a.device.note_unreached(&key, pair.now);
+        }
+        pair.count(A, Kind::Initiation)
+    };
+    pair.send(A, &packet(1));
+    assert_eq!(unreached(&mut pair, 0), 1);
+    assert_eq!(unreached(&mut pair, 249), 1);
+    assert_eq!(unreached(&mut pair, 1), 2);
+    assert_eq!(unreached(&mut pair, 499), 2);
+    assert_eq!(unreached(&mut pair, 1), 3);
+    for wait in [1, 2, 4] {
+        unreached(&mut pair, wait * 1000);
+    }
+    assert_eq!(pair.count(A, Kind::Initiation), 6);
+    // Now the pace is the usual one, and all those do not end the handshake sooner.
+    assert_eq!(unreached(&mut pair, 4999), 6);
+    assert_eq!(unreached(&mut pair, 335), 7);
+    pair.advance(Duration::from_secs(80));
+    assert!(pair.a.abandoned.is_empty());
+    pair.advance(Duration::from_secs(20));
+    assert_eq!(pair.a.abandoned, [1]);
+    assert!(pair.now - start < Duration::from_secs(120));
+
+    // Nothing waits for an answer: nothing is sent.
+    let sent = pair.count(A, Kind::Initiation);
+    unreached(&mut pair, 10_000);
+    assert_eq!(pair.count(A, Kind::Initiation), sent);
+}
+
+#[test]
 fn a_lost_message_is_repeated_after_five_seconds_and_jitter() {
     for lost in [Kind::Initiation, Kind::Response] {
         let mut pair = Pair::new();

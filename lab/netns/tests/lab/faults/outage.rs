@@ -6,7 +6,7 @@ use tsrs_base_types::RegionId;
 use tsrs_lab_control::{FaultAction, FaultTarget, KeySpec, LabConfig, LabControl};
 use tsrs_lab_netns::{Agent, Nat, Topology, wait};
 
-use super::{at_once, joined, wait_health, wait_state};
+use super::{assert_names, at_once, joined, wait_health, wait_state};
 use crate::{SOON, turn_with_agent};
 
 const MEGABYTE: u64 = 1 << 20;
@@ -67,6 +67,9 @@ fn control_gone() {
     wait_online(&a, true);
     control.rename(control.node("b").unwrap().id, "renamed").unwrap();
     wait::until("the news", SOON, || peer_named(&a, "renamed.lab.test.").then_some(())).unwrap();
+    // The log alone tells how it went.
+    let log = a.process().log();
+    assert_names(&log, &["state=Running", "home region", "connected to the control server"]);
 
     // The stream is refused in every way, then answered with nonsense: each costs a try.
     for code in [401, 429, 500, 503] {

@@ -25,8 +25,10 @@ fn life([a, b, c, d]: [NodeKind; 4]) {
     tailnet.sign("b", "d");
     tailnet.agree(&[]);
 
-    // One more trusted key; what it signs counts.
+    // One more trusted key, while a node is away.
+    tailnet.node("d").process().stop().unwrap();
     tailnet.lock("b", &["add", &format!("{}?2", tailnet.key("c"))]);
+    tailnet.restart("d");
     tailnet.agree(&[]);
     assert_eq!(tailnet.status("d")["TrustedKeys"][2]["Votes"], 2);
 

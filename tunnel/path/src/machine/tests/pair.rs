@@ -539,14 +539,82 @@ fn users_pings_report_the_first_answer_or_that_none_came() {
 }
 
 #[test]
+fn users_pings_find_a_peer_that_comes_to_its_relay_late() {
+    let relayed = |bench: &mut Bench| {
+        let sent = bench.sent_to(2);
+        let pings = sent.iter().filter_map(|(to, message)| match (to, message) {
+            (Destination::Derp { region, .. }, Message::Ping { tx_id, .. }) => Some((*region, *tx_id)),
+            _ => None,
+        });
+        pings.collect::<Vec<_>>()
+    };
+    let mut bench = Bench::new();
+    bench.machine.set_regions(vec![region(1), region(2)], bench.now);
+    bench.finish_netcheck();
+    bench.machine.upsert_peer(PeerConfig { home: None, ..with_endpoints(2, &[A]) }, bench.now);
+    let id = bench.machine.ping(&node_key(2), 0, bench.now).unwrap();
+    bench.drain();
+    assert_eq!(relayed(&mut bench), [], "no home is known");
+
+    let patch = |home| PeerPatch { home: Some(RegionId(home)), ..PeerPatch::default() };
+    bench.advance(Duration::from_millis(300));
+    bench.machine.patch_peer(&node_key(2), patch(1), bench.now);
+    bench.drain();
+    let [(RegionId(1), _)] = relayed(&mut bench)[..] else { panic!("not sent when the home is known") };
+
+    // It is not there yet: the relay may say so more than once, and one other relay may lie.
+    let gone = |bench: &mut Bench, region| {
+        bench.machine.handle_derp(RegionId(region), DerpChange::PeerGone(node_key(2)), bench.now);
+        bench.drain();
+    };
+    gone(&mut bench, 2);
+    bench.advance(Duration::from_secs(1));
+    assert_eq!(relayed(&mut bench), []);
+    gone(&mut bench, 1);
+    gone(&mut bench, 1);
+    bench.advance(UNREACHED_RETRY);
+    let [(RegionId(1), tx_id)] = relayed(&mut bench)[..] else { panic!("not repeated once") };
+    bench.receive(2, by_derp(2), &Message::Pong { tx_id, source: addr(A).into() });
+    let pong = |event: &Event| matches!(event, Event::Pong { id: of, .. } if *of == id);
+    assert!(bench.events.iter().any(pong));
+    gone(&mut bench, 1);
+    bench.advance(UNREACHED_RETRY);
+    assert_eq!(relayed(&mut bench), [], "answered");
+
+    // A peer without any way, then with a relay; and one that never gets one.
+    for (n, home) in [(3, Some(1)), (4, None)] {
+        bench.machine.upsert_peer(PeerConfig { home: None, ..peer_config(n) }, bench.now);
+        let id = bench.machine.ping(&node_key(n), 0, bench.now).unwrap();
+        bench.advance(Duration::from_secs(2));
+        assert!(bench.pinged(n).is_empty());
+        let Some(home) = home else {
+            bench.advance(Duration::from_secs(3));
+            assert!(bench.events.contains(&Event::PingTimedOut { id, peer: node_key(n) }));
+            continue;
+        };
+        bench.machine.patch_peer(&node_key(n), patch(home), bench.now);
+        bench.drain();
+        let sent = bench.sent_to(n);
+        assert!(matches!(sent[..], [(Destination::Derp { .. }, Message::Ping { .. })]), "{sent:?}");
+    }
+
+    // A peer that never comes: it ends.
+    let id = bench.machine.ping(&node_key(2), 0, bench.now).unwrap();
+    for _ in 0..100 {
+        gone(&mut bench, 1);
+        bench.advance(Duration::from_millis(100));
+    }
+    assert!(bench.events.contains(&Event::PingTimedOut { id, peer: node_key(2) }));
+    assert!(relayed(&mut bench).len() <= 11);
+}
+
+#[test]
 fn users_pings_that_cannot_be_made_say_why() {
     let mut bench = Bench::new();
     let ping = |bench: &mut Bench, n, size| bench.machine.ping(&node_key(n), size, bench.now);
     assert_eq!(ping(&mut bench, 2, 0), Err(PingError::UnknownPeer));
     bench.machine.upsert_peer(PeerConfig { disco_key: None, ..peer_config(2) }, bench.now);
     assert_eq!(ping(&mut bench, 2, 0), Err(PingError::NoDisco));
-    bench.machine.upsert_peer(PeerConfig { home: None, ..peer_config(3) }, bench.now);
-    assert_eq!(ping(&mut bench, 3, 0), Err(PingError::NoPath));
     bench.machine.upsert_peer(peer_config(4), bench.now);
     assert_eq!(ping(&mut bench, 4, MAX_PING_SIZE + 1), Err(PingError::Size));
     for _ in 0..MAX_OUTSTANDING {

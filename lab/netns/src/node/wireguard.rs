@@ -1,4 +1,6 @@
-//! wireguard-go: a WireGuard implementation that shares no code with ours, as a peer of the engine.
+//! Userspace WireGuard programs that share no code with ours, as peers of the engine: wireguard-go, gotatun, boringtun.
+//!
+//! All of them make an interface, stay in the foreground with `-f`, and take their settings over the same socket.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -25,7 +27,7 @@ const SOCKET: &str = "/run/wireguard/wg0.sock";
 /// What every path carries (RFC 8200 §5).
 const DEFAULT_MTU: u16 = 1280;
 
-/// A peer of a [`WireguardGo`].
+/// A peer of a [`WireguardProgram`].
 #[derive(Clone, Debug)]
 pub struct WireguardPeer {
     /// Its key.
@@ -38,9 +40,9 @@ pub struct WireguardPeer {
     pub keepalive_secs: u16,
 }
 
-/// A running wireguard-go with its interface up; it ends with this value.
+/// A running program with its interface up; it ends with this value.
 #[derive(Debug)]
-pub struct WireguardGo {
+pub struct WireguardProgram {
     socket: PathBuf,
     process: Process,
 }
@@ -53,13 +55,13 @@ impl Host {
         port: u16,
         address: Ipv4Net,
         peers: &[WireguardPeer],
-    ) -> Result<WireguardGo> {
+    ) -> Result<WireguardProgram> {
         let program = tools::find("wireguard-go").context("wireguard-go not found")?;
-        self.wireguard_go_from(&program, DEFAULT_MTU, key, port, address, peers)
+        self.wireguard_program(&program, DEFAULT_MTU, key, port, address, peers)
     }
 
     /// The same with another program and another MTU.
-    pub fn wireguard_go_from(
+    pub fn wireguard_program(
         &self,
         program: &Path,
         mtu: u16,
@@ -67,14 +69,22 @@ impl Host {
         port: u16,
         address: Ipv4Net,
         peers: &[WireguardPeer],
-    ) -> Result<WireguardGo> {
+    ) -> Result<WireguardProgram> {
         std::fs::create_dir_all(self.outside("/run/wireguard/"))?;
         let mut command = self.command(program);
-        command.args(["-f", INTERFACE]).env("LOG_LEVEL", "verbose");
-        let process = self.spawn("wireguard-go", command)?;
+        command.arg("-f");
+        let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if ["gotatun", "boringtun-cli"].contains(&name) {
+            // They would become another user, which has no rights in the namespace.
+            command.args(["-v", "error", "--disable-drop-privileges"]).env("WG_SUDO", "1");
+        } else {
+            command.env("LOG_LEVEL", "verbose");
+        }
+        command.arg(INTERFACE);
+        let process = self.spawn("wireguard", command)?;
         let socket = self.outside(SOCKET);
-        let running = WireguardGo { socket, process };
-        wait::until_ok("wireguard-go takes settings", START_LIMIT, || running.get())
+        let running = WireguardProgram { socket, process };
+        wait::until_ok("the program takes settings", START_LIMIT, || running.get())
             .with_context(|| running.process.log())?;
         running.set(&settings(key, port, peers))?;
         self.run("ip", &["address", "add", &address.to_string(), "dev", INTERFACE])?;
@@ -86,7 +96,7 @@ impl Host {
     }
 }
 
-impl WireguardGo {
+impl WireguardProgram {
     /// The process.
     pub fn process(&self) -> &Process {
         &self.process
@@ -124,7 +134,7 @@ impl WireguardGo {
             answer.push_str(&String::from_utf8_lossy(&block[..count]));
         }
         if !answer.contains("errno=0\n") {
-            bail!("wireguard-go refuses: {}", answer.trim());
+            bail!("the program refuses: {}", answer.trim());
         }
         Ok(answer)
     }
