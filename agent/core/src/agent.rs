@@ -35,7 +35,7 @@ pub use action::{Action, ControlAction, ControlStart, Notice, TunnelAction};
 pub use commands::{CommandError, LoginStep};
 pub use event::{ControlEvent, EngineEvent, TroubleKind};
 use lock::LockState;
-pub use lock::{LockCommandError, LockView, Standing};
+pub use lock::{LockCommandError, LockView, OwnKey, Standing};
 pub use netmap::Kept;
 pub use snapshot::Snapshot;
 use tunnel::Tunnel;
@@ -353,7 +353,7 @@ impl<R: CryptoRngCore> Agent<R> {
         let offered = !accepts && self.tunnel.routes_offered();
         let not_advertised = crate::prefs::routes_without_effect(&profile.prefs, &self.link.on_link());
         let not_advertised = joined(&not_advertised);
-        let [lock_unverified, lock_refused, locked_out] = self.lock_problems();
+        let [lock_unverified, lock_refused, locked_out, weak_signature] = self.lock_problems();
         let login_error = self.login.error.clone();
         for (problem, detail) in [
             (Problem::WantRunningFalse, down.then_some("")),
@@ -365,6 +365,7 @@ impl<R: CryptoRngCore> Agent<R> {
             (Problem::LockUnverified, lock_unverified.as_deref()),
             (Problem::LockRefused, lock_refused.as_deref()),
             (Problem::LockedOut, locked_out.as_deref()),
+            (Problem::LockWeakSignature, weak_signature.as_deref()),
         ] {
             self.health.note(problem, detail, now.mono, now.wall);
         }

@@ -253,6 +253,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     guarded("tka/modify", POST_W, (405, "use POST"), "tailnet-lock modify access denied"),
     guarded("tka/disable", POST_W, (405, "use POST"), "tailnet-lock modify access denied"),
     guarded("tka/force-local-disable", POST_W, (405, "use POST"), "tailnet-lock modify access denied"),
+    open("tka/verify-deeplink", POST, (405, "use POST")),
     open("tka/affected-sigs", POST, (405, "use POST")),
     guarded("tka/disablement-kdf", POST_W, (405, "use POST"), "access denied"),
     guarded("tka/wrap-preauth-key", POST_W, (405, "use POST"), "tailnet-lock modify access denied"),

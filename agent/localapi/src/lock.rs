@@ -258,6 +258,45 @@ pub struct Disablement {
     pub value: String,
 }
 
+/// Body of `tka/verify-deeplink`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkRequest {
+    /// The link.
+    #[serde(rename = "URL")]
+    pub url: String,
+}
+
+/// Answer of `tka/verify-deeplink`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkAnswer {
+    /// Whether the link was made for this tailnet.
+    #[serde(rename = "IsValid")]
+    pub is_valid: bool,
+    /// Why not.
+    #[serde(rename = "Error")]
+    pub error: String,
+    /// Version of the link's form.
+    #[serde(rename = "Version")]
+    pub version: u8,
+    /// The node key to sign.
+    #[serde(rename = "NodeKey")]
+    pub node_key: String,
+    /// The key that may rotate the signature.
+    #[serde(rename = "TLPub")]
+    pub lock_key: String,
+    /// The name of the node.
+    #[serde(rename = "DeviceName")]
+    pub device_name: String,
+    /// Its operating system.
+    #[serde(rename = "OSName")]
+    pub os: String,
+    /// The login of its owner.
+    #[serde(rename = "EmailAddress")]
+    pub login: String,
+}
+
 /// Body of `tka/generate-recovery-aum`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

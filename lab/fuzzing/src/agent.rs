@@ -31,6 +31,7 @@ pub fn localapi(data: &[u8]) {
     reads_back::<lock::InitRequest>(data);
     reads_back::<lock::WrapRequest>(data);
     reads_back::<lock::RevokeRequest>(data);
+    reads_back::<lock::LinkRequest>(data);
     let text = Input::new(data).text();
     let _ = parse_mask(Some(&text));
     let _ = text.parse::<PingKind>();

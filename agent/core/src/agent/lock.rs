@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand_core::CryptoRngCore;
 use tsrs_base_types::{LockPrivate, LockPublic, NodePublic};
 use tsrs_control_netmap::{Change, Netmap};
-use tsrs_control_tka::{AumHash, Authority, ExpectedAuthority, Pin, State};
+use tsrs_control_tka::{AumHash, Authority, ExpectedAuthority, NodeKeySignature, Pin, State};
 
 use super::{Action, Agent, ControlAction, Now};
 use crate::lock::{Doors, Entry, Hidden, Keeper, KeeperError, LockAnswer, Rules, Stored, Wish};
@@ -24,12 +24,19 @@ pub(super) struct LockState {
     pub(super) full: Option<Arc<Netmap>>,
     pub(super) keeper: Keeper,
     doors: Doors,
-    /// Whether the lock signs our own key, and at which head that was looked at.
-    own: Option<(AumHash, Result<(), String>)>,
+    /// What the lock says of our own key, and at which head that was looked at.
+    own: Option<(AumHash, Result<OwnKey, String>)>,
     /// The head that control was told last.
     told_head: String,
     /// When the whole chain is written again.
     store_at: Option<Instant>,
+}
+
+/// Our own key, where it is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnKey {
+    /// Anybody could sign another key in its place (Tailnet Lock sheet §21, trap 19).
+    pub anybody_may_rotate: bool,
 }
 
 /// Where the lock stands.
@@ -59,7 +66,7 @@ pub struct LockView {
     /// Whom it trusts.
     pub state: Option<State>,
     /// Whether it signs our own key; `None` while that is not known.
-    pub own: Option<Result<(), String>>,
+    pub own: Option<Result<OwnKey, String>>,
     /// The netmap with the peers that are not seen; `None` before the first.
     pub full: Option<Arc<Netmap>>,
     /// The peers that are not seen, with the reason.
@@ -138,7 +145,10 @@ impl<R: CryptoRngCore> Agent<R> {
             let verdict = match signature.is_empty() {
                 true => Err("its node key is not signed".to_owned()),
                 false => {
-                    authority.authorize(node.key, signature).map(drop).map_err(|error| error.to_string())
+                    let decoded = NodeKeySignature::decode(signature);
+                    let anybody_may_rotate = decoded.is_ok_and(|decoded| decoded.is_wrapped_by_anybody());
+                    let verdict = authority.authorize(node.key, signature);
+                    verdict.map(|_| OwnKey { anybody_may_rotate }).map_err(|error| error.to_string())
                 }
             };
             self.lock.own = Some((authority.head(), verdict));
@@ -239,8 +249,9 @@ impl<R: CryptoRngCore> Agent<R> {
         }
     }
 
-    /// What the user should know: peers are kept out, control was refused something, this node is locked out.
-    pub(super) fn lock_problems(&self) -> [Option<String>; 3] {
+    /// What the user should know: peers are kept out, control was refused something, this node is locked out, its signature lets anybody
+    /// take its place.
+    pub(super) fn lock_problems(&self) -> [Option<String>; 4] {
         let view = self.lock_view();
         let with_error = |text: &str| match &view.error {
             Some(error) => format!("{text}; {error}"),
@@ -261,18 +272,23 @@ impl<R: CryptoRngCore> Agent<R> {
         let passing = matches!(self.lock.keeper.error(), Some(KeeperError::Call(_)));
         let refused = view.error.filter(|_| verified && !passing);
         let own = self.lock.full.as_ref().map(|netmap| netmap.self_node().key);
-        let locked_out = own.zip(view.own).filter(|_| verified).and_then(|(key, verdict)| {
-            let lock_key = self.state.profiles.current().login.lock_key.as_ref().map(LockPrivate::public);
-            verdict.err().map(|reason| locked_out(key, lock_key.unwrap_or_default(), &reason))
-        });
-        [unverified, refused, locked_out]
+        let lock_key = self.state.profiles.current().login.lock_key.as_ref().map(LockPrivate::public);
+        let signing = own.map(|key| sign_command(key, lock_key.unwrap_or_default()));
+        let (mut locked_out, mut weak) = (None, None);
+        if let (Some(command), Some(verdict), true) = (signing, view.own, verified) {
+            match verdict {
+                Err(reason) => {
+                    let run = format!("On a node with a trusted key, run: {command}");
+                    locked_out = Some(format!("This node is locked out by Tailnet Lock: {reason}. {run}"));
+                }
+                Ok(own) => weak = own.anybody_may_rotate.then_some(command),
+            }
+        }
+        [unverified, refused, locked_out, weak]
     }
 }
 
-/// What a node has to say whose own key is not signed.
-fn locked_out(key: NodePublic, lock_key: LockPublic, reason: &str) -> String {
-    format!(
-        "This node is locked out by Tailnet Lock: {reason}. On a node with a trusted key, run: tailscale lock sign {key} {}",
-        lock_key.cli_text()
-    )
+/// What has to be run where a node key is to be signed.
+fn sign_command(key: NodePublic, lock_key: LockPublic) -> String {
+    format!("tailscale lock sign {key} {}", lock_key.cli_text())
 }

@@ -61,6 +61,8 @@ pub enum Problem {
     LockRefused,
     /// The lock does not sign this node.
     LockedOut,
+    /// Anybody could sign another key in place of ours.
+    LockWeakSignature,
     /// The chain of the lock could not be written.
     LockStore,
 }
@@ -252,6 +254,13 @@ pub(super) fn entry(problem: Problem) -> Entry {
             "Tailnet Lock stays as it was verified: {}. See: tsrs-agent lock status",
         )
         .unless(DOWN),
+        Problem::LockWeakSignature => medium(
+            "tailnet-lock-weak-signature",
+            "Weak signature of this node",
+            "The signature of this node names a rotation key for which anybody can sign, so the control server could put another \
+             node in its place. On a node with a trusted key, run: {}",
+        )
+        .unless(DOWN),
         Problem::LockStore => medium(
             "tailnet-lock-store",
             "Tailnet Lock not saved",
@@ -297,5 +306,6 @@ pub(super) const ALL: &[Problem] = &[
     Problem::LockUnverified,
     Problem::LockRefused,
     Problem::LockedOut,
+    Problem::LockWeakSignature,
     Problem::LockStore,
 ];

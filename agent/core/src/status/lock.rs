@@ -37,7 +37,7 @@ pub fn lock_status(snapshot: &Snapshot) -> LockStatus {
     LockStatus {
         enabled: true,
         head: state.last.map(|head| *head.as_bytes()),
-        node_key_signed: matches!(lock.own, Some(Ok(()))),
+        node_key_signed: matches!(lock.own, Some(Ok(_))),
         node_key_signature: Some(own.unwrap_or_default()),
         trusted_keys: Some(state.keys().iter().map(|key| self::key(key)).collect()),
         visible_peers: snapshot.netmap.as_ref().map(visible),

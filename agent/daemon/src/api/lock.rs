@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use tsrs_agent_core::agent::{LockCommandError, Now};
 use tsrs_agent_core::status::{lock_status, lock_update};
 use tsrs_agent_localapi::lock::{
-    Disablement, InitRequest, LockUpdate, ModifyRequest, NewLockKey, RevokeRequest, SecretText, SignRequest,
-    WrapRequest,
+    Disablement, InitRequest, LinkAnswer, LinkRequest, LockUpdate, ModifyRequest, NewLockKey, RevokeRequest,
+    SecretText, SignRequest, WrapRequest,
 };
 use tsrs_base_types::{LockPrivate, LockPublic, Redacted};
 use tsrs_control_client as client;
@@ -42,6 +42,7 @@ impl Api {
                 "tka/modify" => self.lock_modify(asked).await,
                 "tka/disable" => self.lock_disable(asked).await,
                 "tka/force-local-disable" => self.lock_local_disable(asked).await,
+                "tka/verify-deeplink" => self.lock_link(asked).await,
                 "tka/disablement-kdf" => disablement(asked).await,
                 "tka/affected-sigs" => self.lock_affected_sigs(asked).await,
                 "tka/wrap-preauth-key" => self.lock_wrap(asked).await,
@@ -254,6 +255,29 @@ impl Api {
             given => given.parse::<LockPrivate>().map_err(|error| error.to_string())?,
         };
         self.with_agent(move |backend, _| backend.agent.wrap_auth_key(auth_key.expose(), private)).await
+    }
+
+    async fn lock_link(&self, asked: Asked) -> Answer {
+        let Ok(request) = body::<LinkRequest>(asked).await else {
+            return Answer::text(400, "invalid JSON for verifyRequest body");
+        };
+        let snapshot = self.backend.snapshot();
+        let not_active = || LockCommandError::NotActive.to_string();
+        let state = snapshot.lock.state.as_ref().ok_or_else(not_active);
+        let link = state.and_then(|state| state.check_link(&request.url).map_err(|error| error.to_string()));
+        Answer::json(&match link {
+            Ok(link) => LinkAnswer {
+                is_valid: true,
+                version: 1,
+                node_key: link.node_key,
+                lock_key: link.lock_key,
+                device_name: link.device_name,
+                os: link.os,
+                login: link.login,
+                error: String::new(),
+            },
+            Err(error) => LinkAnswer { error, ..LinkAnswer::default() },
+        })
     }
 
     async fn lock_revoke(&self, asked: Asked) -> Answer {

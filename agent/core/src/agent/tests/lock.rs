@@ -443,3 +443,27 @@ fn an_auth_key_that_signs_its_node_closes_the_first_join() {
     assert_eq!((bench.peers.len(), bench.standing()), (1, Standing::Verified));
     assert!(!bench.agent.state().profiles.current().login.lock.awaited);
 }
+
+#[test]
+fn a_signature_that_anybody_may_rotate_is_warned_about() {
+    use tsrs_control_tka::NodeKeySignature;
+    let mut server = server(1);
+    let (mut bench, key) = Bench::locked(&mut server);
+    assert_eq!(bench.health(), "");
+    // As official clients sign a node without a rotation key: with 32 zero bytes in its place (Tailnet Lock sheet §17).
+    let mut unsigned = vec![0xa4, 1, 1, 2, 0x58, 34];
+    unsigned.extend(key.public().to_binary());
+    unsigned.extend([3, 0x58, 32]);
+    unsigned.extend(server.signer.public().as_bytes());
+    let tail = [vec![6, 0x58, 32], vec![0; 32]].concat();
+    let digest = NodeKeySignature::decode(&[unsigned.clone(), tail.clone()].concat()).unwrap().sig_digest();
+    let signature = server.signer.sign(digest.as_bytes()).unwrap();
+    unsigned[0] = 0xa5;
+    let signed = [unsigned, vec![4, 0x58, 64], signature.to_vec(), tail].concat();
+    let mut own = node(1, key.public(), &[]);
+    own["KeySignature"] = json!(tsrs_control_tailcfg::Base64(signed));
+    bench.frame(json!({"Node": own}));
+    let health = bench.health();
+    assert!(health.contains("anybody can sign") && health.contains("tailscale lock sign"), "{health}");
+    assert!(bench.agent.snapshot(bench.now).lock.own.unwrap().unwrap().anybody_may_rotate);
+}

@@ -42,6 +42,13 @@ async fn without_a_lock_every_call_says_so_in_the_captured_words() {
         ("tka/wrap-preauth-key", wrap, 500, "tailnet-lock is not active"),
         ("tka/generate-recovery-aum", json!({"Keys": [], "ForkFrom": ""}), 500, "tailnet-lock is not active"),
         ("tka/generate-recovery-aum", json!({"Keys": [], "ForkFrom": "x"}), 400, "decoding fork-from"),
+        ("tka/verify-deeplink", json!("x"), 400, "invalid JSON for verifyRequest body"),
+        (
+            "tka/verify-deeplink",
+            json!({"URL": "tailscale://sign-device/v1/"}),
+            200,
+            "tailnet-lock is not active",
+        ),
         ("tka/cosign-recovery-aum", json!({}), 400, "decoding AUM"),
         ("tka/submit-recovery-aum", json!({}), 400, "decoding AUM"),
     ] {
