@@ -53,6 +53,13 @@ pub(crate) struct SettingFlags {
     /// Local user who may change settings without being root.
     #[arg(long)]
     pub(crate) operator: Option<String>,
+    /// Let nobody in before Tailnet Lock is verified, and nobody unsigned afterwards. Only `set` takes this back.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch_value!())]
+    pub(crate) lock_required: Option<bool>,
+    /// The first lock that is taken: the hash of its first update, or a key that signed it (tlpub:…). Nobody comes in before. Only
+    /// `set` takes this back, with an empty text.
+    #[arg(long)]
+    pub(crate) lock_pin: Option<String>,
     /// Report the identity of the device for posture checks.
     #[arg(long, visible_alias = "posture-checking", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch_value!())]
     pub(crate) report_posture: Option<bool>,
@@ -108,6 +115,12 @@ impl SettingFlags {
         }
         if let Some(hostname) = &self.hostname {
             prefs.hostname.clone_from(hostname);
+        }
+        if let Some(required) = self.lock_required {
+            prefs.lock_required = required;
+        }
+        if let Some(pin) = &self.lock_pin {
+            prefs.lock_pin.clone_from(pin);
         }
         if let Some(operator) = &self.operator {
             prefs.operator_user.clone_from(operator);
@@ -304,6 +317,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         in_up: true,
     },
     Setting { flag: "hostname", show: |prefs| prefs.hostname.clone(), in_up: true },
+    Setting { flag: "lock-pin", show: |prefs| prefs.lock_pin.clone(), in_up: false },
+    Setting { flag: "lock-required", show: |prefs| prefs.lock_required.to_string(), in_up: false },
     Setting { flag: "login-server", show: |prefs| prefs.control_url.clone(), in_up: true },
     Setting {
         flag: "netfilter-mode",

@@ -8,6 +8,7 @@ mod action;
 mod commands;
 mod control;
 mod event;
+mod lock;
 mod netmap;
 mod snapshot;
 mod tunnel;
@@ -33,6 +34,9 @@ use crate::wanted::{DnsBase, HostFacts};
 pub use action::{Action, ControlAction, ControlStart, Notice, TunnelAction};
 pub use commands::{CommandError, LoginStep};
 pub use event::{ControlEvent, EngineEvent, TroubleKind};
+use lock::LockState;
+pub use lock::{LockCommandError, LockView, OwnKey, Standing};
+pub use netmap::Kept;
 pub use snapshot::Snapshot;
 use tunnel::Tunnel;
 
@@ -119,7 +123,9 @@ pub struct Agent<R> {
     rng: R,
     health: Health,
     shown_health: Vec<String>,
+    /// What may be seen of the netmap; [`LockState::full`] is the whole.
     netmap: Option<Arc<Netmap>>,
+    lock: LockState,
     link: Arc<LinkState>,
     dns_base: DnsBase,
     /// A configuration file has locked the prefs.
@@ -157,6 +163,7 @@ impl<R: CryptoRngCore> Agent<R> {
             health: Health::default(),
             shown_health: Vec::new(),
             netmap: None,
+            lock: LockState::default(),
             link: Arc::default(),
             dns_base: DnsBase::default(),
             locked: false,
@@ -176,11 +183,11 @@ impl<R: CryptoRngCore> Agent<R> {
         }
     }
 
-    /// Begins: with the account of the last run, its cached netmap if there is one, and the wish to run as it was.
-    pub fn begin(&mut self, cached: Option<Arc<Netmap>>, now: Now) {
+    /// Begins: with the account of the last run, what is kept of it, and the wish to run as it was.
+    pub fn begin(&mut self, kept: Kept, now: Now) {
         self.ensure_lock_key();
         self.health.set(Problem::WarmingUp, "", now.mono, now.wall);
-        self.adopt_cached(cached);
+        self.adopt_kept(kept, now);
         self.tell_node_key();
         self.settle(now);
     }
@@ -221,6 +228,7 @@ impl<R: CryptoRngCore> Agent<R> {
             self.tunnel.retry_at,
             self.login.delayed.as_ref().map(|delayed| delayed.at),
             self.cache_due,
+            self.lock.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -325,6 +333,7 @@ impl<R: CryptoRngCore> Agent<R> {
             (false, Some(_)) => self.starting_since = None,
             (true, Some(_)) | (false, None) => {}
         }
+        self.settle_lock(now);
         self.had_contact = live && self.netmap.is_some() && (self.had_contact || self.tunnel.has_contact());
         self.settle_control();
         self.settle_tunnel(live, now);
@@ -356,7 +365,7 @@ impl<R: CryptoRngCore> Agent<R> {
         let offered = !accepts && self.tunnel.routes_offered();
         let not_advertised = crate::prefs::routes_without_effect(&profile.prefs, &self.link.on_link());
         let not_advertised = joined(&not_advertised);
-        let lock = self.netmap.as_ref().is_some_and(|netmap| netmap.lock_head().is_some());
+        let [lock_unverified, lock_refused, locked_out, weak_signature] = self.lock_problems();
         let login_error = self.login.error.clone();
         for (problem, detail) in [
             (Problem::WantRunningFalse, down.then_some("")),
@@ -365,7 +374,10 @@ impl<R: CryptoRngCore> Agent<R> {
             (Problem::KeyExpiresSoon, expiry.as_deref()),
             (Problem::RoutesNotAccepted, offered.then_some("")),
             (Problem::RoutesNotAdvertised, not_advertised.as_deref()),
-            (Problem::TailnetLock, lock.then_some("")),
+            (Problem::LockUnverified, lock_unverified.as_deref()),
+            (Problem::LockRefused, lock_refused.as_deref()),
+            (Problem::LockedOut, locked_out.as_deref()),
+            (Problem::LockWeakSignature, weak_signature.as_deref()),
         ] {
             self.health.note(problem, detail, now.mono, now.wall);
         }

@@ -9,6 +9,7 @@ pub mod agent_state;
 pub mod bus;
 pub mod config_file;
 pub mod health;
+pub mod lock;
 pub mod prefs;
 pub mod profiles;
 pub mod state_file;

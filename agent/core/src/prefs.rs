@@ -10,6 +10,7 @@ use std::fmt;
 use ipnet::{IpNet, Ipv4Net};
 use tsrs_agent_localapi::prefs::{AutoUpdatePrefs, NetfilterMode};
 use tsrs_agent_localapi::{MaskedPrefs, Prefs};
+use tsrs_control_tka::ExpectedAuthority;
 use tsrs_platform_api::Refusal;
 
 pub use unsupported::{Removed, remove_unsupported};
@@ -107,6 +108,9 @@ pub fn replace(current: &Prefs, given: &Prefs, context: &PrefsContext<'_>) -> Re
         // Every official client sends its default here, which asks for something that we do not do. It is not taken
         // over, so that nobody reads it back as if it worked.
         auto_update: AutoUpdatePrefs { check: false, ..given.auto_update },
+        // Official clients do not know these and would switch them off with everything that they send.
+        lock_required: current.lock_required || given.lock_required,
+        lock_pin: if given.lock_pin.is_empty() { current.lock_pin.clone() } else { given.lock_pin.clone() },
         ..given.clone()
     };
     if context.locked && next != *current {
@@ -176,6 +180,11 @@ fn names(prefs: &Prefs, context: &PrefsContext<'_>) -> Vec<String> {
     }
     if !prefs.operator_user.is_empty() && !(context.user_exists)(&prefs.operator_user) {
         reasons.push(format!("operator {:?} is no user of this host", prefs.operator_user));
+    }
+    if !prefs.lock_pin.is_empty() && ExpectedAuthority::parse(&prefs.lock_pin).is_none() {
+        reasons.push(
+            "lock-pin: neither the hash of a first update nor a key of Tailnet Lock (tlpub:…)".to_owned(),
+        );
     }
     let tags = prefs.advertise_tags.as_deref().unwrap_or_default();
     if tags.len() > MAX_LIST_LEN {

@@ -9,8 +9,9 @@ use rand_core::CryptoRngCore;
 use tsrs_agent_localapi::prefs::LoginConfig;
 use tsrs_agent_localapi::{LoginProfile, NetworkProfile, Prefs, UserProfile};
 use tsrs_base_types::time::WireTime;
-use tsrs_base_types::{LockPrivate, NodePrivate, NodePublic, StableNodeId};
+use tsrs_base_types::{LockPrivate, NodePrivate, NodePublic, StableNodeId, UserId};
 
+use crate::lock::Known;
 use crate::prefs;
 
 /// Most profiles that are kept: a list that a user can still read, and a bound for the state file.
@@ -29,6 +30,8 @@ pub struct Login {
     pub user: UserProfile,
     /// Stable id of this node.
     pub node_id: StableNodeId,
+    /// The lock of its tailnet.
+    pub lock: Known,
 }
 
 impl fmt::Debug for Login {
@@ -85,6 +88,18 @@ impl Profile {
 pub struct Profiles {
     current: Profile,
     others: Vec<Profile>,
+    left: Vec<LeftLock>,
+}
+
+/// What a log-out leaves behind: a server that is logged in to again gets no chance to present another lock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeftLock {
+    /// The server that the account was on.
+    pub control_url: String,
+    /// Whose account it was.
+    pub user: UserId,
+    /// What was known.
+    pub known: Known,
 }
 
 /// A profile that does not exist.
@@ -94,19 +109,20 @@ pub struct NoSuchProfile;
 
 impl Default for Profiles {
     fn default() -> Self {
-        Self { current: Profile::blank(), others: Vec::new() }
+        Self { current: Profile::blank(), others: Vec::new(), left: Vec::new() }
     }
 }
 
 impl Profiles {
     /// From what the state file held.
-    pub fn new(mut saved: Vec<Profile>, current_id: &str) -> Self {
+    pub fn new(mut saved: Vec<Profile>, current_id: &str, mut left: Vec<LeftLock>) -> Self {
         saved.truncate(MAX_PROFILE_COUNT);
+        left.truncate(MAX_PROFILE_COUNT);
         let current = match saved.iter().position(|profile| profile.meta.id == current_id) {
             Some(index) => saved.remove(index),
             None => Profile::blank(),
         };
-        Self { current, others: saved }
+        Self { current, others: saved, left }
     }
 
     /// The profile in use.
@@ -167,9 +183,36 @@ impl Profiles {
         self.others.len() != before
     }
 
-    /// Forgets the current profile and its keys.
-    pub fn delete_current(&mut self) {
-        self.current = Profile::blank();
+    /// Forgets the current profile and its keys, but not the lock of its tailnet, which comes back with the next login at the same
+    /// server.
+    pub fn log_out_current(&mut self) {
+        let left = std::mem::replace(&mut self.current, Profile::blank());
+        if left.login.lock != Known::default() {
+            let lock = LeftLock {
+                control_url: left.prefs.control_url,
+                user: left.login.user.id,
+                known: left.login.lock,
+            };
+            self.left.retain(|other| (&other.control_url, other.user) != (&lock.control_url, lock.user));
+            self.left.push(lock);
+            // The oldest go first; there are as many as there may be accounts.
+            let excess = self.left.len().saturating_sub(MAX_PROFILE_COUNT);
+            self.left.drain(..excess);
+        }
+    }
+
+    /// What log-outs left behind.
+    pub fn left(&self) -> &[LeftLock] {
+        &self.left
+    }
+
+    /// The lock that a log-out from the server of the current profile left: that of the same user, else the newest. Control names the user,
+    /// so another name is no way around a lock.
+    fn take_left(&mut self, user: UserId) -> Option<Known> {
+        let here = |left: &LeftLock| left.control_url == self.current.prefs.control_url;
+        let same = self.left.iter().rposition(|left| here(left) && left.user == user);
+        let index = same.or_else(|| self.left.iter().rposition(here))?;
+        Some(self.left.remove(index).known)
     }
 
     /// Forgets every profile.
@@ -195,6 +238,16 @@ impl Profiles {
                 && profile.meta.control_url == self.current.prefs.control_url
         };
         let twin = self.others.iter().position(same_account).map(|index| self.others.remove(index));
+        if self.current.login.lock.lock.is_none() {
+            let known = twin.as_ref().map(|twin| twin.login.lock.clone());
+            let known = known.filter(|known| *known != Known::default());
+            // An account that is in the list already has its own tailnet.
+            let left = if self.current.is_saved() { None } else { self.take_left(user.id) };
+            if let Some(known) = known.or(left) {
+                let awaited = known.lock.is_none() && (known.awaited || self.current.login.lock.awaited);
+                self.current.login.lock = Known { awaited, ..known };
+            }
+        }
         let id = match (&self.current.meta.id, &twin) {
             (id, _) if !id.is_empty() => id.clone(),
             (_, Some(twin)) => twin.meta.id.clone(),

@@ -6,13 +6,16 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use tsrs_agent_localapi::{LoginProfile, Prefs, UserProfile};
-use tsrs_base_types::{LockPrivate, MachinePrivate, NodePrivate, StableNodeId};
+use tsrs_base_types::{LockPrivate, MachinePrivate, NodePrivate, StableNodeId, UserId};
+use tsrs_control_tka::{Pin, StateId};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::lock::{Known, Lock};
 use crate::prefs::{Removed, remove_unsupported};
-use crate::profiles::{Login, MAX_PROFILE_COUNT, Profile, Profiles};
+use crate::profiles::{LeftLock, Login, MAX_PROFILE_COUNT, Profile, Profiles};
 
 /// Version that is written. A reader refuses later ones.
 pub const VERSION: u32 = 1;
@@ -66,6 +69,9 @@ struct File {
     current_profile: String,
     #[serde(rename = "Profiles", default)]
     profiles: BTreeMap<String, ProfileEntry>,
+    /// Locks of accounts that were logged out.
+    #[serde(rename = "LeftLocks", default, skip_serializing_if = "Vec::is_empty")]
+    left: Vec<LeftEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,6 +90,92 @@ struct ProfileEntry {
     user: UserProfile,
     #[serde(rename = "NodeID")]
     node_id: StableNodeId,
+    #[serde(flatten)]
+    lock: LockEntry,
+}
+
+/// What is remembered of Tailnet Lock.
+#[derive(Default, Serialize, Deserialize)]
+struct LockEntry {
+    #[serde(rename = "Lock", default, skip_serializing_if = "Option::is_none")]
+    lock: Option<PinnedLock>,
+    /// Locks that were switched off here.
+    #[serde(rename = "DisallowedTKAStateIDs", default, skip_serializing_if = "Vec::is_empty")]
+    disabled: Vec<String>,
+    /// A lock was promised and none verified yet.
+    #[serde(rename = "LockAwaited", default, skip_serializing_if = "std::ops::Not::not")]
+    awaited: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PinnedLock {
+    #[serde(rename = "StateID")]
+    id: String,
+    /// Base32.
+    #[serde(rename = "Genesis")]
+    genesis: String,
+    /// Base32.
+    #[serde(rename = "Head")]
+    head: String,
+    /// Hex.
+    #[serde(rename = "DisablementValues")]
+    disablement_values: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LeftEntry {
+    #[serde(rename = "ControlURL")]
+    control_url: String,
+    #[serde(rename = "UserID")]
+    user: UserId,
+    #[serde(flatten)]
+    lock: LockEntry,
+}
+
+impl LockEntry {
+    fn new(known: &Known) -> Self {
+        let lock = known.lock.as_ref().map(|lock| PinnedLock {
+            id: lock.pin.id.to_string(),
+            genesis: lock.pin.genesis.to_string(),
+            head: lock.pin.head.to_string(),
+            disablement_values: lock.disablement_values.iter().map(|value| HEXLOWER.encode(value)).collect(),
+        });
+        Self {
+            lock,
+            disabled: known.disabled.iter().map(StateId::to_string).collect(),
+            awaited: known.awaited,
+        }
+    }
+
+    /// A lock that cannot be read is no lock that can be left out: the file is damaged then.
+    fn known(&self) -> Result<Known, StateError> {
+        let bad = || StateError::Corrupt("what it remembers of Tailnet Lock cannot be read".to_owned());
+        let id = |text: &String| state_id(text).ok_or_else(bad);
+        let lock = match &self.lock {
+            None => None,
+            Some(lock) => Some(Lock {
+                pin: Pin {
+                    id: id(&lock.id)?,
+                    genesis: lock.genesis.parse().map_err(|_| bad())?,
+                    head: lock.head.parse().map_err(|_| bad())?,
+                },
+                disablement_values: lock
+                    .disablement_values
+                    .iter()
+                    .map(|value| HEXLOWER.decode(value.as_bytes()).ok()?.try_into().ok())
+                    .collect::<Option<_>>()
+                    .ok_or_else(bad)?,
+            }),
+        };
+        let disabled = self.disabled.iter().map(id).collect::<Result<_, _>>()?;
+        Ok(Known { lock, disabled, awaited: self.awaited })
+    }
+}
+
+/// The id of a lock in the form in which profiles remember it: two decimal numbers and a colon.
+pub(crate) fn state_id(text: &str) -> Option<StateId> {
+    let (one, two) = text.split_once(':')?;
+    Some(StateId(one.parse().ok()?, two.parse().ok()?))
 }
 
 /// Key text on its way to or from the file; wiped on drop.
@@ -130,12 +222,19 @@ pub fn encode(state: &State) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
         lock_key: profile.login.lock_key.as_ref().map(LockPrivate::expose_text).into(),
         user: profile.login.user.clone(),
         node_id: profile.login.node_id.clone(),
+        lock: LockEntry::new(&profile.login.lock),
+    };
+    let left = |left: &LeftLock| LeftEntry {
+        control_url: left.control_url.clone(),
+        user: left.user,
+        lock: LockEntry::new(&left.known),
     };
     let file = File {
         version: VERSION,
         machine_key: Some(state.machine_key.expose_text()).into(),
         current_profile: state.profiles.current().meta.id.clone(),
         profiles: state.profiles.saved().map(|profile| (profile.meta.key.clone(), entry(profile))).collect(),
+        left: state.profiles.left().iter().map(left).collect(),
     };
     // The writer grows its buffer by copying; the size is reserved so that no copy of a key is left behind.
     let mut out = Zeroizing::new(Vec::with_capacity(RESERVE_PER_PROFILE * (1 + file.profiles.len())));
@@ -200,10 +299,16 @@ pub fn decode(bytes: &[u8]) -> Result<Loaded, StateError> {
                 lock_key: entry.lock_key.parse("LockKey")?,
                 user: entry.user,
                 node_id: entry.node_id,
+                lock: entry.lock.known()?,
             },
         });
     }
-    let profiles = Profiles::new(profiles, &file.current_profile);
+    let left = file.left.iter().map(|left| {
+        let known = left.lock.known()?;
+        Ok(LeftLock { control_url: left.control_url.clone(), user: left.user, known })
+    });
+    let left = left.collect::<Result<Vec<_>, StateError>>()?;
+    let profiles = Profiles::new(profiles, &file.current_profile, left);
     Ok(Loaded { state: State { machine_key, profiles }, removed })
 }
 

@@ -1,5 +1,7 @@
 //! The answer of `status`, the netmap in the official client's form, and the other reads.
 
+mod lock;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
@@ -12,11 +14,13 @@ use tsrs_agent_localapi::{BackendState, PeerStatus, Status, UserProfile, WhoIs};
 use tsrs_base_types::time::WireTime;
 use tsrs_base_types::{NodePublic, RegionId, UserId};
 use tsrs_control_netmap::Netmap;
-use tsrs_control_tailcfg::{CapMap, DerpMap, FilterRule, Node, RawMessage, Service};
+use tsrs_control_tailcfg::{CapMap, DerpMap, FilterRule, Node, RawMessage, Service, cap};
 use tsrs_tunnel_filter::{CapDst, Capabilities, DstPorts, Match};
 
 use crate::agent::Snapshot;
 use crate::wanted::{parsed_rules, shown_dns};
+
+pub use lock::{lock_status, lock_update};
 
 /// What the engine knows at one moment.
 #[derive(Clone, Debug, Default)]
@@ -282,6 +286,8 @@ fn granted(grants: &Capabilities, netmap: &Netmap, node: &Node) -> CapMap {
         }
     }
     let mut caps = CapMap::default();
+    // What Tailnet Lock has not signed may at most bring traffic from outside (Tailnet Lock sheet §12).
+    found.retain(|name, _| !node.unsigned_peer_api_only || name == cap::peer::INGRESS);
     for (name, values) in found {
         caps.insert(&name, values.iter().filter_map(|value| RawMessage::from_value(value).ok()).collect());
     }

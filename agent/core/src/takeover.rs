@@ -8,9 +8,10 @@ use tsrs_agent_localapi::{LoginProfile, Prefs, UserProfile};
 use tsrs_base_types::{LockPrivate, MachinePrivate, NodePrivate, StableNodeId};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::lock::Known;
 use crate::prefs::remove_unsupported;
 use crate::profiles::{Login, MAX_PROFILE_COUNT, Profile, Profiles};
-use crate::state_file::{Loaded, State};
+use crate::state_file::{Loaded, State, state_id};
 
 /// Why a login could not be taken over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +46,8 @@ struct Persist {
     lock_key: KeyText,
     #[serde(rename = "NodeID")]
     node_id: StableNodeId,
+    #[serde(rename = "DisallowedTKAStateIDs")]
+    disabled_locks: Option<Vec<String>>,
 }
 
 /// Key text; wiped on drop.
@@ -109,7 +112,7 @@ pub fn from_tailscaled(content: &[u8]) -> Result<Loaded, TakeoverError> {
         entry("_current-profile").and_then(|key| String::from_utf8(key.to_vec()).ok()).unwrap_or_default();
     let id =
         profiles.iter().find(|profile| profile.meta.key == current).map(|profile| profile.meta.id.clone());
-    let profiles = Profiles::new(profiles, &id.unwrap_or_default());
+    let profiles = Profiles::new(profiles, &id.unwrap_or_default(), Vec::new());
     Ok(Loaded { state: State { machine_key, profiles }, removed })
 }
 
@@ -131,6 +134,10 @@ fn profile(
         lock_key: persist.lock_key.0.parse::<LockPrivate>().ok().filter(|key| !key.public().is_zero()),
         user: persist.user.clone(),
         node_id: persist.node_id.clone(),
+        lock: Known {
+            disabled: persist.disabled_locks.iter().flatten().filter_map(|id| state_id(id)).collect(),
+            ..Known::default()
+        },
     };
     Ok(Some((Profile { meta, prefs, login }, removed)))
 }

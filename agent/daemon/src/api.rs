@@ -10,6 +10,7 @@ mod debug;
 mod dial;
 mod dns;
 mod listener;
+mod lock;
 mod lookup;
 mod metrics;
 mod misc;
@@ -124,6 +125,7 @@ impl Api {
             "bugreport" => self.bug_report(&asked).await,
             "file-targets" => self.file_targets(),
             "tka/status" => self.lock_status(),
+            path if path.starts_with("tka/") => self.lock(asked).await,
             "debug" => self.debug(&asked).await,
             "debug-packet-filter-rules" => self.filter_rules(),
             "debug-packet-filter-matches" => self.filter_matches(),

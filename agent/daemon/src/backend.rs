@@ -15,6 +15,7 @@ use rand_core::OsRng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tsrs_agent_core::agent::{Agent, ControlEvent, Now, Snapshot};
 use tsrs_agent_core::health::Problem;
+use tsrs_agent_core::lock::LockAnswer;
 use tsrs_agent_core::wanted::DnsBase;
 use tsrs_agent_services::dns::DnsService;
 use tsrs_platform_api::{Change, DnsEvent, DnsStatus, PlatformEvent, RouterEvent};
@@ -50,6 +51,8 @@ pub(crate) enum Input {
     Platform(PlatformEvent),
     /// The host's name resolution, as it is now.
     DnsStatus(DnsStatus),
+    /// Control answered a call about Tailnet Lock, or could not be asked.
+    LockAnswer(u64, Result<LockAnswer, String>),
     /// The server answered a log-out, or took too long.
     LogoutDone(Result<(), String>, oneshot::Sender<Result<(), String>>),
     /// End.
@@ -210,8 +213,8 @@ impl Backend {
             self.note_dns_status(&status);
         }
         let id = self.agent.state().profiles.current().meta.id.clone();
-        let cached = self.read_netmap(&id).await;
-        self.agent.begin(cached, now());
+        let kept = self.read_kept(&id).await;
+        self.agent.begin(kept, now());
         self.drain().await;
         let ended = loop {
             if let Some(ended) = self.ended.take() {
@@ -263,6 +266,7 @@ impl Backend {
             },
             Input::Platform(event) => self.handle_platform(event).await,
             Input::DnsStatus(status) => self.note_dns_status(&status),
+            Input::LockAnswer(number, answer) => self.agent.handle_lock_answer(number, answer, now()),
             Input::LogoutDone(result, reply) => {
                 self.agent.finish_logout(now());
                 self.drain().await;

@@ -7,9 +7,10 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tsrs_agent_core::agent::{ControlEvent, ControlStart, TroubleKind};
+use tsrs_agent_core::lock::{Call, LockAnswer};
 use tsrs_base_types::{DiscoPublic, Redacted};
 use tsrs_control_client as client;
-use tsrs_control_tailcfg::{EndpointType, Hostinfo, NetInfo};
+use tsrs_control_tailcfg::{Base64, EndpointType, Hostinfo, NetInfo};
 use tsrs_platform_net::Net;
 
 /// Events that wait for the backend; with them the client stops reading the map stream.
@@ -44,6 +45,10 @@ pub(crate) trait ControlHandle: Send + Sync {
     fn set_facts(&self, facts: &TunnelFacts);
     fn set_paused(&self, paused: bool);
     fn note_link_change(&self);
+    fn lock_call(&self, call: Call) -> BoxFuture<'static, Result<LockAnswer, String>>;
+    fn set_lock_head(&self, head: String);
+    /// For the calls of Tailnet Lock that a user makes.
+    fn client(&self) -> Option<client::Handle>;
 }
 
 /// The real client.
@@ -70,7 +75,7 @@ impl ControlStarter for RealControl {
                 net_info: facts.net_info.clone(),
                 endpoints: endpoints(&facts),
                 disco_key: facts.disco_key,
-                tka_head: String::new(),
+                tka_head: start.lock_head,
             },
             cached_netmap: start.netmap,
             c2n: Arc::new(client::StandardC2n),
@@ -132,6 +137,36 @@ impl ControlHandle for RealHandle {
     fn note_link_change(&self) {
         self.0.note_link_change();
     }
+
+    fn lock_call(&self, call: Call) -> BoxFuture<'static, Result<LockAnswer, String>> {
+        let handle = self.0.clone();
+        Box::pin(async move { ask(&handle, call).await.map_err(|error| error.to_string()) })
+    }
+
+    fn set_lock_head(&self, head: String) {
+        self.0.set_tka_head(head);
+    }
+
+    fn client(&self) -> Option<client::Handle> {
+        Some(self.0.clone())
+    }
+}
+
+async fn ask(handle: &client::Handle, call: Call) -> Result<LockAnswer, client::Error> {
+    Ok(match call {
+        Call::Bootstrap(head) => {
+            let head = head.map(|head| head.to_string()).unwrap_or_default();
+            LockAnswer::Bootstrap(handle.tka_bootstrap(head).await?)
+        }
+        Call::Offer(offer) => {
+            let ancestors = offer.ancestors.iter().map(ToString::to_string).collect();
+            LockAnswer::Offer(handle.tka_sync_offer(offer.head.to_string(), ancestors).await?)
+        }
+        Call::Send { head, updates, interactive } => {
+            let updates = updates.into_iter().map(Base64).collect();
+            LockAnswer::Send(handle.tka_sync_send(head.to_string(), updates, interactive).await?)
+        }
+    })
 }
 
 /// What an event means for the agent; `None` for those that mean nothing to it.

@@ -8,6 +8,7 @@
 mod api;
 mod backend;
 mod bus;
+mod chain_store;
 mod config_file;
 mod control;
 mod flags;

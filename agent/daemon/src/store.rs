@@ -82,6 +82,11 @@ impl Store {
         self.dir.join(format!("netmap-{profile_id}.json"))
     }
 
+    /// Where the chain of Tailnet Lock of a profile is kept.
+    pub(crate) fn chain_dir(&self, profile_id: &str) -> PathBuf {
+        self.dir.join("tka-profiles").join(profile_id)
+    }
+
     /// Moves a damaged file out of the way, to a name that nothing has yet.
     pub(crate) fn set_aside(&self, file: &Path) -> io::Result<PathBuf> {
         for n in 0..1000 {

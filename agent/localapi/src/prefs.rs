@@ -171,6 +171,12 @@ prefs! {
     #[serde(skip_serializing_if = "Option::is_none")]
     relay_server_static_endpoints: Option<Vec<SocketAddr>> =
         "RelayServerStaticEndpoints" / "RelayServerStaticEndpointsSet",
+    /// Whether nobody comes in before Tailnet Lock is verified, and nobody unsigned afterwards. Not in the official client.
+    #[serde(skip_serializing_if = "json::is_default")]
+    lock_required: bool = "LockRequired" / "LockRequiredSet",
+    /// The first lock that is taken: the hash of its first update, or a key that signed it; empty for any. Not in the official client.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    lock_pin: String = "LockPin" / "LockPinSet",
 }
 
 impl Default for Prefs {

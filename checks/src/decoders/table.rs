@@ -21,6 +21,7 @@ pub(super) const TABLE: &[(&str, &str, Cover)] = &[
     ("agent/cli", "commands::debug::watch", SHOWN),
     ("agent/cli", "commands::dns::message::parse", Target("agent_dns_message")),
     ("agent/cli", "commands::dns::query", Target("agent_answers")),
+    ("agent/cli", "commands::lock::init::derive", Target("agent_answers")),
     ("agent/cli", "commands::netcheck::run", SHOWN),
     ("agent/cli", "commands::ping::probe", Target("agent_answers")),
     ("agent/cli", "commands::up::parse_duration", ARGUMENT),
@@ -31,6 +32,7 @@ pub(super) const TABLE: &[(&str, &str, Cover)] = &[
     ("agent/core", "status::WhoIsAddr::parse", Target("agent_localapi")),
     ("agent/core", "takeover::from_tailscaled", Target("agent_takeover")),
     ("agent/core", "takeover::profile", Target("agent_takeover")),
+    ("agent/daemon", "api::lock::body", Target("agent_localapi")),
     (
         "agent/daemon",
         "api::misc::serve_config",

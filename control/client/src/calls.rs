@@ -21,6 +21,8 @@ use crate::error::{Error, server_text};
 
 /// Longest answer of a call other than the map stream.
 pub(crate) const MAX_ANSWER_LEN: usize = 1 << 20;
+/// Longest answer of a call of Tailnet Lock that holds updates: a chain of the greatest length (Tailnet Lock sheet §15).
+pub(crate) const MAX_CHAIN_ANSWER_LEN: usize = 10 << 20;
 /// Longest begin of an error answer that is read.
 const MAX_ERROR_LEN: usize = 4096;
 /// Time for a call, connecting included.
@@ -112,19 +114,28 @@ pub(crate) async fn open_map(connector: &Connector, map: &MapRequest) -> Result<
     Err(node_unknown(refusal(WHAT, response).await))
 }
 
+/// A smaller call.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    /// For errors.
+    pub(crate) what: &'static str,
+    pub(crate) method: &'a Method,
+    pub(crate) path: &'a str,
+    /// Longest answer that is read.
+    pub(crate) max_len: usize,
+}
+
 /// A smaller call, with JSON both ways.
 pub(crate) async fn call<R: DeserializeOwned>(
     connector: &Connector,
-    what: &'static str,
-    method: Method,
-    path: &str,
+    Call { what, method, path, max_len }: Call<'_>,
     key: NodePublic,
     body: &impl Serialize,
 ) -> Result<R, Error> {
-    let request = request(method, path, &[key], json(body)?)?;
+    let request = request(method.clone(), path, &[key], json(body)?)?;
     let body = within(what, CALL_LIMIT, async {
         let response = connector.send(request).await?;
-        body_of(what, response, MAX_ANSWER_LEN).await
+        body_of(what, response, max_len).await
     })
     .await
     .map_err(not_offered)?;

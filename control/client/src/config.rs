@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tsrs_base_types::{DiscoPublic, LockPublic, MachinePrivate, NodePrivate, Redacted};
+use tsrs_base_types::{DiscoPublic, LockPrivate, MachinePrivate, NodePrivate, Redacted};
 use tsrs_control_netmap::Netmap;
 use tsrs_control_tailcfg::{EndpointType, Hostinfo, NetInfo};
 
@@ -19,8 +19,8 @@ pub struct Config {
     pub machine_key: MachinePrivate,
     /// Keys of the node, as they were stored.
     pub node_keys: NodeKeys,
-    /// Tailnet Lock key of the profile.
-    pub lock_key: LockPublic,
+    /// Tailnet Lock key of the profile; it signs a new node key in place of one that was signed.
+    pub lock_key: Option<LockPrivate>,
     /// Sent with every registration while it is set.
     pub auth_key: Option<Redacted<String>>,
     /// The node vanishes when it stops being active.

@@ -165,10 +165,10 @@ pub enum Error {
         "the control server calls a new node key expired; check the clocks of this host and of the server"
     )]
     FreshKeyExpired,
-    /// The tailnet uses Tailnet Lock.
+    /// The server does not take the renewed signature.
     #[error(
-        "this tailnet uses Tailnet Lock and wants the node key signed again, which this program cannot do yet; sign \
-         the node from another one"
+        "the control server wants the node key signed again and does not take the signature that this node made; sign the \
+         node from another one"
     )]
     TailnetLock,
     /// The auth key is an OAuth secret.

@@ -1,5 +1,6 @@
 //! The owner's hand on a running control client.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -8,14 +9,19 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, oneshot};
-use tsrs_base_types::{DiscoPublic, NodePublic, Redacted};
+use tsrs_base_types::{DiscoPublic, NodeId, NodePublic, Redacted};
 use tsrs_control_tailcfg::{
-    AuditLogRequest, CapabilityVersion, Hostinfo, NetInfo, PingRequest, PingResponse, QueryFeatureRequest,
-    QueryFeatureResponse, RawMessage, SetDeviceAttributesRequest, SetDnsRequest, SetDnsResponse,
-    TokenRequest, TokenResponse,
+    AuditLogRequest, Base64, CapabilityVersion, Hostinfo, NetInfo, PingRequest, PingResponse,
+    QueryFeatureRequest, QueryFeatureResponse, RawMessage, SecretBase64, SetDeviceAttributesRequest,
+    SetDnsRequest, SetDnsResponse, TkaBootstrapRequest, TkaBootstrapResponse, TkaDisableRequest,
+    TkaInitBeginRequest, TkaInitBeginResponse, TkaInitFinishRequest, TkaSignaturesUsingKeyRequest,
+    TkaSignaturesUsingKeyResponse, TkaSubmitSignatureRequest, TkaSyncOfferRequest, TkaSyncOfferResponse,
+    TkaSyncSendRequest, TkaSyncSendResponse, TokenRequest, TokenResponse,
 };
 
-use crate::calls::{CALL_LIMIT, MAX_ANSWER_LEN, call, read_body, request, within};
+use crate::calls::{
+    CALL_LIMIT, Call, MAX_ANSWER_LEN, MAX_CHAIN_ANSWER_LEN, call, read_body, request, within,
+};
 use crate::config::{Endpoint, LocalState};
 use crate::connection::Connector;
 use crate::error::Error;
@@ -209,7 +215,94 @@ impl Handle {
             .map(|_| ())
     }
 
-    /// Any other call: the path begins with a slash, the answer is given as it is. Tailnet Lock sends GET with a body.
+    /// Asks for the first update of the lock or, with our head, for the secret that ended it. Nothing in the answer is verified.
+    pub async fn tka_bootstrap(&self, head: String) -> Result<TkaBootstrapResponse, Error> {
+        let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
+        let body = TkaBootstrapRequest { version, node_key, head };
+        self.lock_call("asking for the lock", "/machine/tka/bootstrap", MAX_ANSWER_LEN, &body).await
+    }
+
+    /// Tells what we have of the chain, and asks for what we lack.
+    pub async fn tka_sync_offer(
+        &self,
+        head: String,
+        ancestors: Vec<String>,
+    ) -> Result<TkaSyncOfferResponse, Error> {
+        let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
+        let body = TkaSyncOfferRequest { version, node_key, head, ancestors };
+        self.lock_call("comparing the lock", "/machine/tka/sync/offer", MAX_CHAIN_ANSWER_LEN, &body).await
+    }
+
+    /// Gives the server what it lacks of the chain.
+    pub async fn tka_sync_send(
+        &self,
+        head: String,
+        missing_aums: Vec<Base64>,
+        interactive: bool,
+    ) -> Result<TkaSyncSendResponse, Error> {
+        let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
+        let body = TkaSyncSendRequest { version, node_key, head, missing_aums, interactive };
+        self.lock_call("changing the lock", "/machine/tka/sync/send", MAX_CHAIN_ANSWER_LEN, &body).await
+    }
+
+    /// Gives the server the signature of a node key.
+    pub async fn tka_sign(&self, signature: Base64) -> Result<(), Error> {
+        let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
+        let body = TkaSubmitSignatureRequest { version, node_key, signature };
+        self.lock_call::<Ignored>("signing a node key", "/machine/tka/sign", MAX_ANSWER_LEN, &body)
+            .await
+            .map(|_| ())
+    }
+
+    /// Proposes a lock by its first update; the answer says which nodes have to be signed.
+    pub async fn tka_init_begin(&self, genesis_aum: Base64) -> Result<TkaInitBeginResponse, Error> {
+        let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
+        let body = TkaInitBeginRequest { version, node_key, genesis_aum };
+        self.lock_call("proposing a lock", "/machine/tka/init/begin", MAX_CHAIN_ANSWER_LEN, &body).await
+    }
+
+    /// Gives the signatures that the proposal asked for; with them the lock is on.
+    pub async fn tka_init_finish(
+        &self,
+        signatures: BTreeMap<NodeId, Base64>,
+        support_disablement: SecretBase64,
+    ) -> Result<(), Error> {
+        let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
+        let body = TkaInitFinishRequest { version, node_key, signatures, support_disablement };
+        self.lock_call::<Ignored>("beginning the lock", "/machine/tka/init/finish", MAX_ANSWER_LEN, &body)
+            .await
+            .map(|_| ())
+    }
+
+    /// Ends the lock with one of its secrets.
+    pub async fn tka_disable(&self, head: String, disablement_secret: SecretBase64) -> Result<(), Error> {
+        let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
+        let body = TkaDisableRequest { version, node_key, head, disablement_secret };
+        self.lock_call::<Ignored>("ending the lock", "/machine/tka/disable", MAX_ANSWER_LEN, &body)
+            .await
+            .map(|_| ())
+    }
+
+    /// Asks which signatures stand on a trusted key, given raw.
+    pub async fn tka_affected_sigs(&self, key_id: Base64) -> Result<TkaSignaturesUsingKeyResponse, Error> {
+        let (version, node_key) = (CapabilityVersion::CURRENT, self.node_key());
+        let body = TkaSignaturesUsingKeyRequest { version, node_key, key_id };
+        self.lock_call("asking for signatures", "/machine/tka/affected-sigs", MAX_ANSWER_LEN, &body).await
+    }
+
+    /// The calls of Tailnet Lock are `GET` with a body.
+    async fn lock_call<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        path: &str,
+        max_len: usize,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        let call = Call { what, method: &Method::GET, path, max_len };
+        self::call(&self.shared.connector, call, self.node_key(), body).await
+    }
+
+    /// Any other call: the path begins with a slash, the answer is given as it is.
     pub async fn raw_call(
         &self,
         method: Method,
@@ -232,7 +325,8 @@ impl Handle {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Error> {
-        call(&self.shared.connector, what, method, path, self.node_key(), body).await
+        let call = Call { what, method: &method, path, max_len: MAX_ANSWER_LEN };
+        self::call(&self.shared.connector, call, self.node_key(), body).await
     }
 
     fn node_key(&self) -> NodePublic {

@@ -5,8 +5,8 @@
 //! [`Event::Netmap`], and decide when an expired key needs a login. Errors are retried by the client itself and told as
 //! [`Event::Trouble`], whose text names the cause and the next step.
 //!
-//! Not done here: verifying peers under Tailnet Lock (while the netmap announces a lock, the owner admits nobody
-//! unverified), signing a node key under it, uploading logs (there is no such thing), and the browser's WebSocket variant
+//! Not done here: verifying anything under Tailnet Lock (the answers to its calls are given as they come; while the netmap
+//! announces a lock, the owner admits nobody unverified; what is signed here is our own new node key), uploading logs (there is no such thing), and the browser's WebSocket variant
 //! of the transport.
 #![forbid(unsafe_code)]
 

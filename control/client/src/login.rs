@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rand_core::CryptoRngCore;
 use tsrs_base_types::time::WireTime;
-use tsrs_base_types::{LockPublic, NodePrivate, NodePublic, Redacted};
+use tsrs_base_types::{LockPrivate, NodePrivate, NodePublic, Redacted};
 use tsrs_control_tailcfg::{
-    AuthKey, CapabilityVersion, Hostinfo, RegisterRequest, RegisterResponse, RegisterResponseAuth,
+    AuthKey, Base64, CapabilityVersion, Hostinfo, RegisterRequest, RegisterResponse, RegisterResponseAuth,
 };
+use tsrs_control_tka::{NodeKeySignature, WrappedAuthKey};
 
 use crate::backoff::Backoff;
 use crate::config::NodeKeys;
@@ -28,7 +29,7 @@ const OAUTH_PREFIX: &str = "tskey-client-";
 
 /// What a registration says besides keys and host.
 pub(crate) struct LoginSettings {
-    pub(crate) lock_key: LockPublic,
+    pub(crate) lock_key: Option<LockPrivate>,
     pub(crate) auth_key: Option<Redacted<String>>,
     pub(crate) ephemeral: bool,
     pub(crate) tailnet: String,
@@ -60,7 +61,12 @@ struct Trying {
     keys: NodeKeys,
     /// Made for this login; the server does not know it.
     is_fresh: bool,
+    /// The signature of the new key, built on the one that the server gave back (Tailnet Lock sheet §11).
+    resigned: Option<Resigned>,
 }
+
+/// Whether the server's old signature could be built on. If not, the node registers without one and is locked out.
+struct Resigned(Option<Vec<u8>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
@@ -177,7 +183,12 @@ impl Login {
         };
         let request = self.request(&self.keys, hostinfo);
         // The key in use stands for itself; an auth key is not for this.
-        Some(RegisterRequest { expiry: WireTime::from(expiry), auth: None, ..request })
+        Some(RegisterRequest {
+            expiry: WireTime::from(expiry),
+            auth: None,
+            node_key_signature: None,
+            ..request
+        })
     }
 
     /// Takes the answer to [`Login::poll_request`].
@@ -195,8 +206,8 @@ impl Login {
             let error = if with_key { Error::RefusedWithKey(text) } else { Error::Refused(text) };
             return self.wait(error, REFUSED_RETRY, call, now);
         }
-        if response.node_key_signature.as_ref().is_some_and(|signature| !signature.is_empty()) {
-            return self.wait(Error::TailnetLock, REFUSED_RETRY, call, now);
+        if let Some(old) = response.node_key_signature.as_ref().filter(|signature| !signature.is_empty()) {
+            return self.resign(&old.0, call, rng, now);
         }
         if response.node_key_expired {
             if self.trying.as_ref().is_some_and(|trying| trying.is_fresh) {
@@ -231,6 +242,27 @@ impl Login {
         }
     }
 
+    /// The node is known and signed: a new key is signed by the key that the old signature lets sign, once.
+    fn resign(&mut self, old: &[u8], call: Call, rng: &mut impl CryptoRngCore, now: Instant) -> Outcome {
+        if self.trying.as_ref().is_some_and(|trying| trying.resigned.is_some()) {
+            return self.wait(Error::TailnetLock, REFUSED_RETRY, call, now);
+        }
+        let mut trying = match (&call, self.trying.take()) {
+            // The page that was visited belongs to this key.
+            (Call::Followup(_), Some(trying)) => trying,
+            (Call::Followup(_), None) | (Call::Register, _) => self.next_keys(true, rng),
+        };
+        let node = trying.keys.current.as_ref().map(NodePrivate::public).unwrap_or_default();
+        let signed = self.settings.lock_key.as_ref().map(|key| NodeKeySignature::resign(old, node, key));
+        if let Some(Err(error)) = &signed {
+            tracing::warn!(%error, "the signature of the node key could not be renewed");
+        }
+        trying.resigned = Some(Resigned(signed.and_then(Result::ok)));
+        self.trying = Some(trying);
+        self.phase = Phase::Due(now, call);
+        Outcome::GoOn
+    }
+
     fn handle_auth_url(
         &mut self,
         url: String,
@@ -261,29 +293,34 @@ impl Login {
     /// The keys to try: a fresh one, with the key in use as the old one; or those in use.
     fn next_keys(&self, renew: bool, rng: &mut impl CryptoRngCore) -> Trying {
         match (&self.keys.current, renew) {
-            (Some(_), false) => Trying { keys: self.keys.clone(), is_fresh: false },
+            (Some(_), false) => Trying { keys: self.keys.clone(), is_fresh: false, resigned: None },
             (current, _) => {
                 let keys = NodeKeys { current: Some(NodePrivate::generate(rng)), old: current.clone() };
-                Trying { keys, is_fresh: true }
+                Trying { keys, is_fresh: true, resigned: None }
             }
         }
     }
 
     fn request(&self, keys: &NodeKeys, hostinfo: &Hostinfo) -> RegisterRequest {
         let public = |key: &Option<NodePrivate>| key.as_ref().map(NodePrivate::public).unwrap_or_default();
-        // Exposed to be sent to the server.
+        let node_key = public(&keys.current);
+        // Exposed to be sent to the server, and to sign with what it carries.
+        let auth_key = self.settings.auth_key.as_ref().map(Redacted::expose);
         let auth =
-            self.settings.auth_key.as_ref().map(|key| RegisterResponseAuth {
-                auth_key: AuthKey::new(for_server(key.expose()).to_owned()),
-            });
+            auth_key.map(|key| RegisterResponseAuth { auth_key: AuthKey::new(for_server(key).to_owned()) });
+        let wrapped = auth_key.and_then(|key| WrappedAuthKey::parse(key));
+        let by_auth_key = wrapped.and_then(|wrapped| Some(wrapped.sign(node_key).ok()?.encode()));
+        let resigned = self.trying.as_ref().and_then(|trying| trying.resigned.as_ref());
+        let resigned = resigned.and_then(|resigned| resigned.0.clone());
         RegisterRequest {
             version: CapabilityVersion::CURRENT,
-            node_key: public(&keys.current),
+            node_key,
             old_node_key: public(&keys.old),
-            nl_key: self.settings.lock_key,
+            nl_key: self.settings.lock_key.as_ref().map(LockPrivate::public).unwrap_or_default(),
             auth,
             hostinfo: Some(Box::new(hostinfo.clone())),
             ephemeral: self.settings.ephemeral,
+            node_key_signature: by_auth_key.or(resigned).map(Base64),
             tailnet: self.settings.tailnet.clone(),
             ..RegisterRequest::default()
         }
@@ -299,7 +336,7 @@ pub(crate) enum Expiry {
     At(Timestamp),
 }
 
-/// The part of an auth key that the server is told.
+/// The part of an auth key that the server is told: what stands behind the mark is a private key, also where it cannot be read.
 fn for_server(key: &str) -> &str {
     key.split(LOCK_SUFFIX).next().unwrap_or(key)
 }

@@ -6,7 +6,7 @@
 //!
 //! The caller keeps the stream alive, bounds the size of a frame, acts on [`Requests`], and decides when an expired key
 //! of our own needs a login. Tailnet Lock is not checked here: while [`Netmap::lock_wanted`] is true, the
-//! caller must not let peers in that it has not verified.
+//! caller must not let peers in that it has not verified; what it lets in makes a view ([`Netmap::with_peers`]).
 #![forbid(unsafe_code)]
 
 mod cache;
@@ -18,6 +18,7 @@ mod netmap;
 mod ordmap;
 mod peers;
 mod session;
+mod view;
 
 pub use cache::{CacheError, read_cache, write_cache};
 pub use change::Change;

@@ -76,7 +76,7 @@ impl Peers {
     }
 
     /// A peer as the server sent it, also where it was made unreachable here because it expired.
-    pub(crate) fn original(&self, id: NodeId) -> Option<&Arc<Node>> {
+    pub fn original(&self, id: NodeId) -> Option<&Arc<Node>> {
         self.expired.get(&id).or_else(|| self.by_id.get(&id))
     }
 
@@ -149,6 +149,15 @@ impl Peers {
             change(&mut node);
             self.put(node, around);
         }
+    }
+
+    /// Puts a node that is in canonical form in the place of another, or takes that one out.
+    pub(crate) fn replace(&mut self, id: NodeId, before: Option<&Node>, after: Option<&Arc<Node>>) {
+        match after {
+            Some(after) => self.by_id.insert(id, Arc::clone(after)),
+            None => self.by_id.remove(&id),
+        };
+        self.reindex(id, before, after.map(AsRef::as_ref));
     }
 
     /// Brings the indexes from one version of a peer to the next, touching only what differs.

@@ -180,6 +180,9 @@ impl PeerFilter {
 
     /// Changes the policy. Gives the peers whose admission has changed.
     pub fn set_policy(&mut self, policy: FilterPolicy) -> Vec<(NodeId, Admission)> {
+        if policy == self.policy {
+            return Vec::new();
+        }
         self.policy = policy;
         let all = self.peers.keys().copied().collect();
         self.report(all)

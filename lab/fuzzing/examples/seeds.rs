@@ -461,6 +461,9 @@ fn replies() -> Vec<Vec<u8>> {
             json!({"nodeKeyChallenge": format!("chalpub:{}", "22".repeat(32))}),
             json!({"URL": "https://control.test/ping", "Types": "c2n", "Payload": "R0VUIC9lY2hv", "IP": "100.64.0.1"}),
             json!({"Text": "x", "URL": "https://a.test", "ShouldWait": true}),
+            json!({"GenesisAUM": "AQID", "DisablementSecret": "BAUG"}),
+            json!({"Head": "A".repeat(52), "Ancestors": ["B".repeat(52)], "MissingAUMs": ["AQID", null]}),
+            json!({"NeedSignatures": [{"NodeID": 3, "RotationPubkey": "AQID"}], "Signatures": ["AQID"]}),
         ]
         .map(|value| value.to_string().into_bytes()),
     );
@@ -473,7 +476,25 @@ fn agent_requests() -> Vec<Vec<u8>> {
         br#"{"UpdatePrefs":{"WantRunning":true,"Hostname":"h","NetfilterMode":2},"AuthKey":"tskey-auth-x"}"#.to_vec(),
         b"131".to_vec(),
         b"TSMP".to_vec(),
+        format!(r#"{{"NodeKey":"nodekey:{}","RotationPublic":"AAAA"}}"#, "22".repeat(32)).into_bytes(),
+        br#"{"AddKeys":[{"Kind":1,"Votes":2,"Public":"AQID","Meta":{"a":"b"}}],"RemoveKeys":null,"ReSign":true}"#.to_vec(),
+        br#"{"Keys":[{"Kind":1,"Votes":1,"Public":"AQID","Meta":null}],"DisablementValues":["AQID"],"SupportDisablement":null}"#.to_vec(),
+        br#"{"TSKey":"tskey-auth-x","TKAKey":"nlpriv:00"}"#.to_vec(),
+        br#"{"Keys":["AQID"],"ForkFrom":""}"#.to_vec(),
     ]
+}
+
+fn lock_status() -> Vec<u8> {
+    let inner = json!({"SigKind": 1, "Pubkey": "bnA=", "KeyID": "AQID", "Signature": null, "Nested": null, "WrappingPubkey": "AQ=="});
+    let signature = json!({"SigKind": 2, "Nested": inner});
+    json!({
+        "Enabled": true, "Head": vec![7; 32], "PublicKey": format!("nlpub:{}", "11".repeat(32)), "NodeKeySigned": true,
+        "NodeKeySignature": signature, "TrustedKeys": [{"Kind": "25519", "Votes": 2, "Metadata": {"a": "b"}}],
+        "FilteredPeers": [{"Name": "a.b.", "ID": 3, "TailscaleIPs": ["100.64.0.3"], "Reason": "not signed"}],
+        "StateID": 9, "Standing": "shut", "Problem": "gone",
+    })
+    .to_string()
+    .into_bytes()
 }
 
 fn agent_answers() -> Vec<Vec<u8>> {
@@ -492,6 +513,9 @@ fn agent_answers() -> Vec<Vec<u8>> {
             all.push(body.as_bytes().to_vec());
         }
     }
+    all.push(lock_status());
+    all.push(br#"[{"Hash":[0,1],"Change":"add-key","Raw":"AQID"}]"#.to_vec());
+    all.push(br#"{"Secret":"disablement-secret:AB","Value":"disablement:cd"}"#.to_vec());
     all
 }
 
@@ -508,6 +532,9 @@ fn takeover() -> Vec<u8> {
 }
 
 fn state_file() -> Vec<u8> {
+    let lock = json!({
+        "StateID": "1:2", "Genesis": "A".repeat(52), "Head": "B".repeat(52), "DisablementValues": ["66".repeat(32)],
+    });
     let profile = json!({
         "Profile": {"ID": "ab12", "Key": "profile-ab12", "Name": "me@example.test"},
         "Prefs": tsrs_agent_localapi::Prefs::default(),
@@ -515,9 +542,12 @@ fn state_file() -> Vec<u8> {
         "LockKey": format!("nlpriv:{}", "55".repeat(64)),
         "User": {"ID": 1, "LoginName": "me@example.test", "DisplayName": "Me"},
         "NodeID": "n1CNTRL",
+        "Lock": lock,
+        "DisallowedTKAStateIDs": ["3:4"],
     });
     json!({
         "Version": 1,
+        "LeftLocks": [{"ControlURL": "https://x.test", "UserID": 7, "Lock": lock, "LockAwaited": true}],
         "MachineKey": format!("privkey:{}", "44".repeat(32)),
         "CurrentProfile": "ab12",
         "Profiles": {"profile-ab12": profile},

@@ -11,7 +11,7 @@ use tsrs_agent_core::status::WhoIsAddr;
 use tsrs_agent_core::takeover::from_tailscaled;
 use tsrs_agent_localapi::json::from_client;
 use tsrs_agent_localapi::{
-    MaskedPrefs, Notify, PingKind, PingResult, Prefs, StartOptions, Status, WhoIs, requests,
+    MaskedPrefs, Notify, PingKind, PingResult, Prefs, StartOptions, Status, WhoIs, lock, requests,
 };
 
 use crate::input::Input;
@@ -26,6 +26,12 @@ pub fn localapi(data: &[u8]) {
         edit.apply_to(&mut prefs);
     }
     let _ = from_client::<StartOptions>(data);
+    reads_back::<lock::SignRequest>(data);
+    reads_back::<lock::ModifyRequest>(data);
+    reads_back::<lock::InitRequest>(data);
+    reads_back::<lock::WrapRequest>(data);
+    reads_back::<lock::RevokeRequest>(data);
+    reads_back::<lock::LinkRequest>(data);
     let text = Input::new(data).text();
     let _ = parse_mask(Some(&text));
     let _ = text.parse::<PingKind>();
@@ -43,6 +49,9 @@ pub fn answers(data: &[u8]) {
     reads_back::<requests::DnsOsConfig>(data);
     reads_back::<requests::Reloaded>(data);
     reads_back::<requests::ErrorBody>(data);
+    reads_back::<lock::LockStatus>(data);
+    reads_back::<Vec<lock::LockUpdate>>(data);
+    reads_back::<lock::Disablement>(data);
 }
 
 /// The file of `--config`.

@@ -8,8 +8,9 @@ use tsrs_control_client::{ServerUrl, fuzzing};
 use tsrs_control_netmap::{Session, read_cache, write_cache};
 use tsrs_control_tailcfg::{
     EarlyNoise, FilterRule, MapRequest, MapResponse, OverTlsPublicKeyResponse, PingRequest,
-    QueryFeatureResponse, RawMessage, RegisterRequest, RegisterResponse, SetDnsResponse, TokenResponse,
-    WebClientAuthResponse,
+    QueryFeatureResponse, RawMessage, RegisterRequest, RegisterResponse, SetDnsResponse,
+    TkaBootstrapResponse, TkaInitBeginResponse, TkaSignaturesUsingKeyResponse, TkaSyncOfferResponse,
+    TkaSyncSendResponse, TokenResponse, WebClientAuthResponse,
 };
 
 use crate::input::{Connection, Input, run};
@@ -76,6 +77,11 @@ pub fn replies(data: &[u8]) {
     reads_back::<SetDnsResponse>(data);
     reads_back::<TokenResponse>(data);
     reads_back::<WebClientAuthResponse>(data);
+    reads_back::<TkaBootstrapResponse>(data);
+    reads_back::<TkaSyncOfferResponse>(data);
+    reads_back::<TkaSyncSendResponse>(data);
+    reads_back::<TkaInitBeginResponse>(data);
+    reads_back::<TkaSignaturesUsingKeyResponse>(data);
     if let Ok(raw) = serde_json::from_slice::<RawMessage>(data) {
         let _ = raw.read::<FilterRule>();
     }

@@ -72,6 +72,12 @@ fn turn_with_agent(test: &str) -> Option<Turn> {
     Some(Turn::take())
 }
 
+/// A turn, if the agent is built and these programs are there.
+fn turn_with_agent_and(test: &str, programs: &[&str]) -> Option<Turn> {
+    tools::find_all(test, programs)?;
+    turn_with_agent(test)
+}
+
 /// A turn, if these programs are there.
 fn turn_with(test: &str, programs: &[&str]) -> Option<Turn> {
     tools::find_all(test, programs)?;

@@ -129,6 +129,8 @@ impl Args {
             ("exit-node", settings.exit_node.is_some()),
             ("exit-node-allow-lan-access", settings.exit_node_allow_lan_access.is_some()),
             ("hostname", settings.hostname.is_some()),
+            ("lock-pin", settings.lock_pin.is_some()),
+            ("lock-required", settings.lock_required.is_some()),
             ("login-server", self.login.login_server.is_some()),
             ("netfilter-mode", settings.netfilter_mode.is_some()),
             ("operator", settings.operator.is_some()),
@@ -183,6 +185,9 @@ fn plan(args: &Args, current: &Prefs, status: &Status) -> Result<Plan> {
     }
     let mut wanted = defaults();
     wanted.profile_name.clone_from(&current.profile_name);
+    // What opens the node to peers that nobody signed is never a side effect.
+    wanted.lock_required = current.lock_required;
+    wanted.lock_pin.clone_from(&current.lock_pin);
     args.login.apply_to(&mut wanted)?;
     args.settings.apply_to(&mut wanted, status)?;
     if !args.reset && !current.control_url.is_empty() {
@@ -461,6 +466,18 @@ mod tests {
         let Plan::Start(prefs) = plan(&args, &defaults(), &Status::default()).unwrap() else { panic!() };
         assert_eq!(prefs.control_url, "https://control.example");
         assert!(prefs.want_running);
+    }
+
+    #[test]
+    fn a_reset_does_not_open_the_node_to_unsigned_peers() {
+        let (prefs, mut status) = logged_in();
+        status.backend_state = BackendState::Running;
+        let prefs = Prefs { lock_required: true, lock_pin: "tlpub:x".into(), ..prefs };
+        let server =
+            LoginFlags { login_server: Some("https://control.example".into()), ..Default::default() };
+        let args = Args { login: server, reset: true, ..Default::default() };
+        let Plan::Edit(edit) = plan(&args, &prefs, &status).unwrap() else { panic!() };
+        assert!(!edit.mask.lock_required && !edit.mask.lock_pin);
     }
 
     #[test]

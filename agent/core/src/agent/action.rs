@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use tsrs_agent_localapi::Notify;
-use tsrs_base_types::{LockPublic, MachinePrivate, NodePrivate, Redacted};
+use tsrs_base_types::{LockPrivate, MachinePrivate, NodePrivate, Redacted};
 use tsrs_control_netmap::Netmap;
 use tsrs_control_tailcfg::{DerpMap, Hostinfo};
 use tsrs_platform_api::{DnsConfig, RouterConfig};
 use tsrs_tunnel_dataplane::{Change, Policy, TunnelConfig};
 use tsrs_tunnel_dns::Config as ResolverConfig;
 
+use crate::lock::{Call, StoreStep};
 use crate::wanted::HostChange;
 
 /// One thing to do. They come in the order in which they must be done: what closes comes before what opens.
@@ -25,10 +26,17 @@ pub enum Action {
         /// Its netmap.
         netmap: Arc<Netmap>,
     },
-    /// Remove the cached netmap of a profile that is gone.
-    ForgetNetmap(String),
-    /// Read the cached netmap of the profile that is current now and pass it to [`super::Agent::handle_cached`].
-    LoadCachedNetmap(String),
+    /// Change the folder in which the chain of a profile is kept, then call [`super::Agent::handle_lock_stored`].
+    StoreLock {
+        /// The profile.
+        profile_id: String,
+        /// What to do, in this order.
+        steps: Vec<StoreStep>,
+    },
+    /// Remove the cached netmap and the chain of a profile that is gone.
+    ForgetProfile(String),
+    /// Read what is kept of the profile that is current now and pass it to [`super::Agent::handle_kept`].
+    LoadProfile(String),
     /// For the control client.
     Control(ControlAction),
     /// For the engine.
@@ -63,6 +71,15 @@ pub enum ControlAction {
     Hostinfo(Box<Hostinfo>),
     /// There is no network (`true`), or there is again.
     Pause(bool),
+    /// Ask about Tailnet Lock, then call [`super::Agent::handle_lock_answer`] with this number.
+    Lock {
+        /// Number of the call.
+        number: u64,
+        /// What to ask.
+        call: Call,
+    },
+    /// This is the head of the chain; empty without one.
+    LockHead(String),
 }
 
 /// What a control client is started with.
@@ -76,11 +93,13 @@ pub struct ControlStart {
     /// The node key before it.
     pub old_node_key: Option<NodePrivate>,
     /// Tailnet Lock key of the profile.
-    pub lock_key: LockPublic,
+    pub lock_key: Option<LockPrivate>,
     /// What to tell about the host.
     pub hostinfo: Hostinfo,
     /// The last netmap, to compare the first frame with.
     pub netmap: Option<Arc<Netmap>>,
+    /// Head of the chain of Tailnet Lock, base32; empty without one.
+    pub lock_head: String,
     /// Whether there is no network.
     pub paused: bool,
 }

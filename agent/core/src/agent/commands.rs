@@ -3,6 +3,7 @@
 use rand_core::CryptoRngCore;
 use tsrs_agent_localapi::{BackendState, MaskedPrefs, Notify, Prefs, StartOptions};
 use tsrs_base_types::{LockPrivate, Redacted};
+use tsrs_control_tka::WrappedAuthKey;
 
 use super::{Action, Agent, ControlAction, Delayed, LoginAttempt, Now, START_DELAY, START_PAIR};
 use crate::prefs::{self, PrefsRefusal};
@@ -44,7 +45,7 @@ impl<R: CryptoRngCore> Agent<R> {
     ) -> Result<Prefs, CommandError> {
         let current = self.state.profiles.current().prefs.clone();
         let next = self.with_context(user_exists, |context| prefs::edit(&current, edit, context))?;
-        self.adopt_prefs(next);
+        self.adopt_prefs(next, now);
         self.settle(now);
         Ok(self.state.profiles.current().public_prefs())
     }
@@ -71,10 +72,14 @@ impl<R: CryptoRngCore> Agent<R> {
         if let Some(given) = &options.update_prefs {
             let current = &self.state.profiles.current().prefs;
             let next = self.with_context(user_exists, |context| prefs::replace(current, given, context))?;
-            self.adopt_prefs(next);
+            self.adopt_prefs(next, now);
         }
         self.tell_prefs();
         let auth_key = (!options.auth_key.is_empty()).then(|| Redacted::new(options.auth_key));
+        // Exposed to be read: a key that signs its node promises a lock.
+        if auth_key.as_ref().is_some_and(|key| WrappedAuthKey::parse(key.expose()).is_some()) {
+            self.await_lock(now);
+        }
         let expired = self.is_key_expired(now.wall);
         let profile = self.state.profiles.current();
         let wants = profile.prefs.want_running && !profile.prefs.logged_out;
@@ -137,7 +142,7 @@ impl<R: CryptoRngCore> Agent<R> {
     /// Forgets the account and its keys, whether or not the server could be told.
     pub fn finish_logout(&mut self, now: Now) {
         let id = self.state.profiles.current().meta.id.clone();
-        self.state.profiles.delete_current();
+        self.state.profiles.log_out_current();
         self.forget_cached(id);
         self.change_profile(now);
     }
@@ -187,9 +192,16 @@ impl<R: CryptoRngCore> Agent<R> {
         }
     }
 
+    /// The account is gone, and with it what was known of its tailnet.
+    fn forget_netmap(&mut self) {
+        self.netmap = None;
+        self.tunnel.forget_filter();
+        self.leave_lock();
+    }
+
     fn forget_cached(&mut self, id: String) {
         if !id.is_empty() {
-            self.actions.push_back(Action::ForgetNetmap(id));
+            self.actions.push_back(Action::ForgetProfile(id));
         }
     }
 
@@ -197,8 +209,7 @@ impl<R: CryptoRngCore> Agent<R> {
     fn change_profile(&mut self, now: Now) {
         self.stop_control();
         self.login = LoginAttempt::default();
-        self.netmap = None;
-        self.tunnel.forget_filter();
+        self.forget_netmap();
         self.cache_due = None;
         self.health.set_control([]);
         self.settle_tunnel(false, now);
@@ -209,7 +220,7 @@ impl<R: CryptoRngCore> Agent<R> {
         let id = self.state.profiles.current().meta.id.clone();
         self.cache_asked = !id.is_empty();
         if self.cache_asked {
-            self.actions.push_back(Action::LoadCachedNetmap(id));
+            self.actions.push_back(Action::LoadProfile(id));
         }
         self.settle(now);
     }
@@ -221,7 +232,7 @@ impl<R: CryptoRngCore> Agent<R> {
         }
     }
 
-    fn adopt_prefs(&mut self, next: Prefs) {
+    fn adopt_prefs(&mut self, next: Prefs, now: Now) {
         let profile = self.state.profiles.current();
         if next == profile.prefs {
             return;
@@ -240,6 +251,7 @@ impl<R: CryptoRngCore> Agent<R> {
         self.tell_prefs();
         self.tell_control_about_us();
         self.reconsider();
+        self.reconsider_doors(now);
     }
 
     /// Nothing of one server is shown to another: a login under way ends, and an account with keys stays behind in the
@@ -251,8 +263,7 @@ impl<R: CryptoRngCore> Agent<R> {
             return;
         }
         self.write_cache();
-        self.netmap = None;
-        self.tunnel.forget_filter();
+        self.forget_netmap();
         self.state.profiles.start_new();
         self.state.profiles.current_mut().prefs.control_url.clone_from(&next.control_url);
         self.ensure_lock_key();

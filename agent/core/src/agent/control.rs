@@ -3,7 +3,7 @@
 use rand_core::CryptoRngCore;
 use tsrs_agent_localapi::notify::{Empty, HealthAction, HealthWarning};
 use tsrs_agent_localapi::{NetworkProfile, Notify, UserProfile};
-use tsrs_base_types::{LockPrivate, StableNodeId};
+use tsrs_base_types::StableNodeId;
 use tsrs_control_netmap::Change;
 use tsrs_control_tailcfg::{Hostinfo, Login, User};
 
@@ -35,7 +35,7 @@ impl<R: CryptoRngCore> Agent<R> {
                 // The caller finishes the log-out; a server that expired us on its own leads to a login.
                 self.control_online = false;
             }
-            ControlEvent::Netmap { netmap, changes } => self.note_netmap(netmap, &changes, now),
+            ControlEvent::Netmap { netmap, changes } => self.note_netmap(netmap, changes, now),
             ControlEvent::Online => {
                 self.control_online = true;
                 self.health.clear(Problem::TlsConnectionFailed);
@@ -172,9 +172,10 @@ impl<R: CryptoRngCore> Agent<R> {
             machine_key: self.state.machine_key.clone(),
             node_key: profile.login.node_key.clone(),
             old_node_key: profile.login.old_node_key.clone(),
-            lock_key: profile.login.lock_key.as_ref().map(LockPrivate::public).unwrap_or_default(),
+            lock_key: profile.login.lock_key.clone(),
             hostinfo: self.hostinfo(),
-            netmap: self.netmap.clone(),
+            netmap: self.lock.full.clone(),
+            lock_head: self.lock_head(),
             paused: !self.link.any_up(),
         };
         self.control_running = true;
@@ -187,6 +188,7 @@ impl<R: CryptoRngCore> Agent<R> {
             self.control_online = false;
             self.node_unknown = false;
             self.login.delayed = None;
+            self.lock.keeper.interrupt();
             self.control(ControlAction::Stop);
         }
     }

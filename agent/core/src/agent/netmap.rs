@@ -8,45 +8,77 @@ use rand_core::CryptoRngCore;
 use tsrs_agent_localapi::Notify;
 use tsrs_control_netmap::{Change, Netmap};
 use tsrs_control_tailcfg::Node;
+use tsrs_control_tka::Graph;
 
 use super::{Action, Agent, CACHE_DELAY, Notice, Now};
 use crate::health::Problem;
+use crate::lock::Stored;
+
+/// What the disk keeps of a profile, beside the state file.
+#[derive(Debug)]
+pub struct Kept {
+    /// The netmap of the last run.
+    pub netmap: Option<Arc<Netmap>>,
+    /// The chain of Tailnet Lock.
+    pub chain: Stored,
+}
+
+impl Default for Kept {
+    /// Nothing is kept of a new profile.
+    fn default() -> Self {
+        Self { netmap: None, chain: Ok(Graph::default()) }
+    }
+}
 
 impl<R: CryptoRngCore> Agent<R> {
-    /// Takes the cached netmap that [`Action::LoadCachedNetmap`] asked for.
-    pub fn handle_cached(&mut self, profile_id: &str, cached: Option<Arc<Netmap>>, now: Now) {
+    /// Takes what [`Action::LoadProfile`] asked for.
+    pub fn handle_kept(&mut self, profile_id: &str, kept: Kept, now: Now) {
         // The account may have changed meanwhile.
         if self.cache_asked && self.state.profiles.current().meta.id == profile_id {
             self.cache_asked = false;
-            self.adopt_cached(cached);
+            self.adopt_kept(kept, now);
             self.settle(now);
         }
     }
 
-    pub(super) fn adopt_cached(&mut self, cached: Option<Arc<Netmap>>) {
+    pub(super) fn adopt_kept(&mut self, kept: Kept, now: Now) {
+        self.load_lock(kept.chain);
         let profile = self.state.profiles.current();
         // A cache of another key belongs to a login that is over.
         let ours = |netmap: &Arc<Netmap>| netmap.self_node().key == profile.login.public_node_key();
-        if let Some(netmap) = cached.filter(ours) {
-            self.tunnel.note_lock(None, &netmap);
-            self.netmap = Some(netmap);
+        if let Some(netmap) = kept.netmap.filter(ours) {
+            // What was admitted in the last run is not known: a lock lets nobody in that it has not verified.
+            self.lock.full = Some(netmap);
             self.tunnel.dirty_all();
+            self.pass_doors(Vec::new(), now);
         }
     }
 
-    pub(super) fn note_netmap(&mut self, netmap: Arc<Netmap>, changes: &[Change], now: Now) {
+    pub(super) fn note_netmap(&mut self, netmap: Arc<Netmap>, changes: Vec<Change>, now: Now) {
         self.node_unknown = false;
-        let before = self.netmap.replace(Arc::clone(&netmap));
+        let before = self.lock.full.replace(Arc::clone(&netmap));
         let key_changed =
             before.as_ref().is_some_and(|before| before.self_node().key != netmap.self_node().key);
-        let lock_lifted = self.tunnel.note_lock(before.as_deref(), &netmap);
+        if changes.iter().any(is_worth_writing) {
+            // The first netmap of a key is the one that the next start needs.
+            let due = now.mono + if before.is_none() || key_changed { Duration::ZERO } else { CACHE_DELAY };
+            self.cache_due = Some(self.cache_due.map_or(due, |already| already.min(due)));
+        }
+        self.health.clear(Problem::CachedNetmap);
+        self.lock.keeper.note_news(now.mono);
+        let changes = self.pass_doors(changes, now);
+        if let Some(view) = self.netmap.clone() {
+            self.tell_netmap(&view, &changes, key_changed);
+        }
+    }
+
+    /// Takes another view of the netmap: what may be seen of it.
+    pub(super) fn adopt_view(&mut self, view: Arc<Netmap>, changes: &[Change], now: Now) {
+        self.netmap = Some(Arc::clone(&view));
         self.tunnel.note_changes(changes);
         // Rules that take away come before peers that may be new.
         self.settle_filter(now);
-        self.apply_peer_changes(changes, &netmap);
-        if lock_lifted {
-            self.tunnel.reconsider_peers();
-        }
+        self.apply_peer_changes(changes, &view);
         for change in changes {
             match change {
                 Change::SelfNode | Change::Domain | Change::UserProfiles => self.note_identity(now),
@@ -65,13 +97,6 @@ impl<R: CryptoRngCore> Agent<R> {
                 | Change::Cached => {}
             }
         }
-        self.health.clear(Problem::CachedNetmap);
-        if changes.iter().any(is_worth_writing) {
-            // The first netmap of a key is the one that the next start needs.
-            let due = now.mono + if before.is_none() || key_changed { Duration::ZERO } else { CACHE_DELAY };
-            self.cache_due = Some(self.cache_due.map_or(due, |already| already.min(due)));
-        }
-        self.tell_netmap(&netmap, changes, key_changed);
     }
 
     /// Tells watchers what changed; with `key_changed` the whole netmap, for clients that look for the new key in it.
@@ -99,8 +124,8 @@ impl<R: CryptoRngCore> Agent<R> {
     /// Writes the netmap of the current account, if it is saved and its netmap is one.
     pub(super) fn write_cache(&mut self) {
         let profile = self.state.profiles.current();
-        if let Some(netmap) = self.netmap.as_ref().filter(|netmap| profile.is_saved() && !netmap.is_cached())
-        {
+        let full = self.lock.full.as_ref();
+        if let Some(netmap) = full.filter(|netmap| profile.is_saved() && !netmap.is_cached()) {
             let (profile_id, netmap) = (profile.meta.id.clone(), Arc::clone(netmap));
             self.actions.push_back(Action::CacheNetmap { profile_id, netmap });
         }

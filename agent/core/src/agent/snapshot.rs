@@ -8,7 +8,7 @@ use tsrs_agent_localapi::{BackendState, LoginProfile, Prefs};
 use tsrs_base_types::{LockPrivate, LockPublic, NodePublic};
 use tsrs_control_netmap::Netmap;
 
-use super::{Agent, Now};
+use super::{Agent, LockView, Now};
 use crate::wanted::FilterWanted;
 
 /// Everything that reads are answered from. Cheap to make: the netmap is shared.
@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub profile: LoginProfile,
     /// All saved accounts.
     pub profiles: Vec<LoginProfile>,
-    /// The netmap.
+    /// What may be seen of the netmap.
     pub netmap: Option<Arc<Netmap>>,
     /// Answers what peers may do with us.
     pub filter: Option<FilterWanted>,
@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub node_key: NodePublic,
     /// Lock key of the account.
     pub lock_key: LockPublic,
+    /// Tailnet Lock.
+    pub lock: LockView,
     /// The node key has expired.
     pub key_expired: bool,
     /// The map stream delivers.
@@ -76,6 +78,7 @@ impl<R: CryptoRngCore> Agent<R> {
             have_node_key: current.login.node_key.is_some(),
             node_key: current.login.public_node_key(),
             lock_key: current.login.lock_key.as_ref().map(LockPrivate::public).unwrap_or_default(),
+            lock: self.lock_view(),
             key_expired: self.is_key_expired(now.wall),
             control_online: self.control_online,
             address_is_set: self.tunnel.is_up(),

@@ -14,7 +14,11 @@ use tsrs_platform_api::{DnsConfig, Interface, RouterConfig};
 use tsrs_tunnel_dataplane::Change as PeerStep;
 
 use super::*;
+use crate::lock::Call;
+use crate::lock::testing::Folder;
 use crate::profiles::Profiles;
+
+mod lock;
 
 /// An agent with everything around it that a test needs.
 struct Bench {
@@ -34,6 +38,10 @@ struct Bench {
     cached: Option<(String, Arc<Netmap>)>,
     /// The netmap that the control client was last started with.
     started_with: Option<Arc<Netmap>>,
+    /// Calls about Tailnet Lock that were not answered yet.
+    lock_calls: Vec<(u64, Call)>,
+    /// What was written of its chain.
+    chain: Folder,
 }
 
 impl Bench {
@@ -45,10 +53,10 @@ impl Bench {
     }
 
     fn with_state(state: State) -> Self {
-        Self::with_cached(state, None)
+        Self::with_kept(state, Kept::default())
     }
 
-    fn with_cached(state: State, cached: Option<Arc<Netmap>>) -> Self {
+    fn with_kept(state: State, kept: Kept) -> Self {
         let host = HostFacts { hostname: "alpha".into(), os: "linux".into(), ..HostFacts::default() };
         let now = Now { mono: Instant::now(), wall: "2026-11-22T12:00:00Z".parse().unwrap() };
         let agent = Agent::new(Setup { state, host, version: "0.1.0".into() }, OsRng);
@@ -66,9 +74,11 @@ impl Bench {
             control_reachable: None,
             cached: None,
             started_with: None,
+            lock_calls: Vec::new(),
+            chain: Folder::default(),
         };
         bench.agent.handle_link(Arc::new(links()), bench.now);
-        bench.agent.begin(cached, bench.now);
+        bench.agent.begin(kept, bench.now);
         bench.drain();
         bench
     }
@@ -111,18 +121,23 @@ impl Bench {
                 Action::Tunnel(TunnelAction::ControlReachable(reachable)) => {
                     self.control_reachable = Some(reachable);
                 }
+                Action::Control(ControlAction::Lock { number, call }) => self.lock_calls.push((number, call)),
                 Action::Control(action) => {
                     if let ControlAction::Start(start) = &action {
                         self.started_with = start.netmap.clone();
                     }
                     self.control.push(control_word(&action));
                 }
-                Action::LoadCachedNetmap(id) => {
-                    let cached = self.cached.take_if(|(of, _)| *of == id).map(|(_, netmap)| netmap);
-                    self.agent.handle_cached(&id, cached, self.now);
+                Action::StoreLock { steps, .. } => {
+                    steps.iter().for_each(|step| self.chain.write(step));
+                    self.agent.handle_lock_stored(Ok(()), self.now);
+                }
+                Action::LoadProfile(id) => {
+                    let netmap = self.cached.take_if(|(of, _)| *of == id).map(|(_, netmap)| netmap);
+                    self.agent.handle_kept(&id, Kept { netmap, ..Kept::default() }, self.now);
                 }
                 Action::CacheNetmap { profile_id, netmap } => self.cached = Some((profile_id, netmap)),
-                Action::Tunnel(_) | Action::ForgetNetmap(_) | Action::Resolver(_) | Action::Hosts(_) => {}
+                Action::Tunnel(_) | Action::ForgetProfile(_) | Action::Resolver(_) | Action::Hosts(_) => {}
             }
         }
         words
@@ -198,6 +213,10 @@ impl Bench {
     }
 }
 
+fn kept(netmap: &Arc<Netmap>) -> Kept {
+    Kept { netmap: Some(Arc::clone(netmap)), ..Kept::default() }
+}
+
 fn links() -> LinkState {
     let interface = Interface {
         index: 2,
@@ -261,6 +280,8 @@ fn control_word(action: &ControlAction) -> String {
         ControlAction::Logout => "logout".into(),
         ControlAction::Hostinfo(_) => "hostinfo".into(),
         ControlAction::Pause(paused) => format!("pause={paused}"),
+        ControlAction::Lock { number, .. } => format!("lock {number}"),
+        ControlAction::LockHead(head) => format!("lock-head {head}"),
     }
 }
 
@@ -605,22 +626,6 @@ fn the_engine_hears_whether_control_can_be_reached() {
 }
 
 #[test]
-fn a_lock_that_cannot_be_verified_lets_nobody_new_in() {
-    let (mut bench, _) = Bench::running();
-    let head = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    bench.frame(json!({"TKAInfo": {"Head": head}, "PeersChanged": [node(4, peer_key(4), &[])]}));
-    assert_eq!(bench.peers, BTreeSet::from([peer_key(2), peer_key(3)]));
-    assert_eq!(bench.router.routes.len(), 2);
-    bench.frame(json!({"PeersChangedPatch": [{"NodeID": 3, "Key": peer_key(33)}]}));
-    assert_eq!(bench.peers, BTreeSet::from([peer_key(2)]), "a changed key is a new peer");
-    let texts = bench.agent.snapshot(bench.now).health_texts;
-    assert!(texts.iter().any(|text| text.contains("Tailnet Lock")));
-    bench.frame(json!({"TKAInfo": {"Disabled": true}}));
-    assert_eq!(bench.peers.len(), 3, "without the lock everybody may come in");
-    assert_eq!(bench.router.routes.len(), 3);
-}
-
-#[test]
 fn a_failed_step_is_reported_retried_and_not_counted_as_up() {
     let mut bench = Bench::new();
     let key = NodePrivate::generate(&mut OsRng);
@@ -729,17 +734,17 @@ fn a_cached_netmap_brings_the_tunnel_up_before_control_answers() {
     let mut json = Vec::new();
     tsrs_control_netmap::write_cache(bench.agent.netmap().unwrap(), &mut json).unwrap();
     let cached = tsrs_control_netmap::read_cache(&json, bench.now.wall).unwrap();
-    let mut again = Bench::with_cached(bench.agent.state().clone(), Some(Arc::clone(&cached)));
+    let mut again = Bench::with_kept(bench.agent.state().clone(), kept(&cached));
     assert_eq!(again.router.routes.len(), 2);
     assert_eq!(again.peers.len(), 2);
     again.advance(RELAY_GRACE);
     assert_eq!(again.state(), BackendState::Running);
     // The cache of a login that is over is not taken.
     let fresh = State { machine_key: MachinePrivate::generate(&mut OsRng), profiles: Profiles::default() };
-    assert!(Bench::with_cached(fresh, Some(Arc::clone(&cached))).agent.netmap().is_none());
+    assert!(Bench::with_kept(fresh, kept(&cached)).agent.netmap().is_none());
     // Nor one that nobody asked for.
     let mut other = Bench::new();
-    other.agent.handle_cached("", Some(cached), other.now);
+    other.agent.handle_kept("", kept(&cached), other.now);
     assert!(other.agent.netmap().is_none());
     // The first frame of control replaces what was cached.
     again.agent.handle_control(ControlEvent::Online, again.now);

@@ -32,7 +32,6 @@ struct Dirty {
     dns: bool,
     relays: bool,
     records: bool,
-    peers: bool,
 }
 
 /// What was asked of tunnel and host.
@@ -46,8 +45,6 @@ pub(super) struct Tunnel {
     hosts: HostTable,
     /// Peers that offer subnet routes.
     offering: HashSet<NodePublic>,
-    /// While Tailnet Lock is on, which cannot be verified: the keys that were let in before.
-    admitted: Option<HashSet<NodePublic>>,
     filter: Option<FilterWanted>,
     config: TunnelConfig,
     relays: Arc<DerpMap>,
@@ -65,6 +62,11 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
+    /// Whether peers are in the tunnel.
+    pub(super) const fn is_live(&self) -> bool {
+        self.live
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.live && self.router_ok && !self.router.addresses.is_empty()
     }
@@ -83,30 +85,7 @@ impl Tunnel {
     }
 
     pub(super) fn dirty_all(&mut self) {
-        self.dirty = Dirty { own: true, filter: true, dns: true, relays: true, records: true, peers: true };
-    }
-
-    pub(super) fn reconsider_peers(&mut self) {
-        self.dirty.peers = true;
-    }
-
-    /// Whom to admit under Tailnet Lock: those that were let in before it came, and nobody new. Says whether a lock is
-    /// gone, so that everybody may come in.
-    pub(super) fn note_lock(&mut self, before: Option<&Netmap>, netmap: &Netmap) -> bool {
-        match (netmap.lock_head(), &self.admitted) {
-            (Some(_), None) => {
-                let known = before
-                    .filter(|_| self.live)
-                    .map(|before| before.peers().iter().map(|node| node.key).collect());
-                self.admitted = Some(known.unwrap_or_default());
-                false
-            }
-            (None, Some(_)) => {
-                self.admitted = None;
-                true
-            }
-            (Some(_), Some(_)) | (None, None) => false,
-        }
+        self.dirty = Dirty { own: true, filter: true, dns: true, relays: true, records: true };
     }
 
     pub(super) fn note_changes(&mut self, changes: &[Change]) {
@@ -142,12 +121,8 @@ impl Tunnel {
         }
     }
 
-    fn admits(&self, node: &Node) -> bool {
-        self.admitted.as_ref().is_none_or(|keys| keys.contains(&node.key))
-    }
-
     fn config_of(&self, node: &Node) -> Option<PeerConfig> {
-        self.admits(node).then(|| peer_config(node, self.rules)).flatten()
+        peer_config(node, self.rules)
     }
 
     /// Brings one peer from one version to the next.
@@ -283,8 +258,6 @@ impl<R: CryptoRngCore> Agent<R> {
         self.tunnel.live = true;
         self.tunnel.rules = self.peer_rules();
         self.tunnel.dirty_all();
-        // All peers are added below; there is no version before.
-        self.tunnel.dirty.peers = false;
         self.actions.push_back(Action::Tunnel(TunnelAction::Up(true)));
         self.settle_filter(now);
         self.settle_own_side();
@@ -430,21 +403,11 @@ impl<R: CryptoRngCore> Agent<R> {
         let old_rules = std::mem::replace(&mut self.tunnel.rules, rules);
         if old_rules != rules {
             for node in netmap.peers().iter() {
-                let old = self.tunnel.admits(node).then(|| peer_config(node, old_rules)).flatten();
+                let old = peer_config(node, old_rules);
                 let new = self.tunnel.config_of(node);
                 self.tunnel
                     .swap(old.as_ref().map(|old| (&**node, old)), new.as_ref().map(|new| (&**node, new)));
                 steps.extend(peer_difference(old.as_ref(), new.as_ref()));
-            }
-        }
-        if std::mem::take(&mut self.tunnel.dirty.peers) {
-            // Whoever was kept out may come in; telling again what is known changes nothing.
-            self.tunnel.routes.clear();
-            self.tunnel.offering.clear();
-            for node in netmap.peers().iter() {
-                let Some(config) = self.tunnel.config_of(node) else { continue };
-                self.tunnel.swap(None, Some((node, &config)));
-                steps.push(PeerStep::Upsert(Box::new(config)));
             }
         }
         self.send_steps(steps);

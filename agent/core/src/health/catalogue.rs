@@ -55,8 +55,16 @@ pub enum Problem {
     ApplyDiskConfig,
     /// The packet filter of control could not be used; everything is refused.
     InvalidPacketFilter,
-    /// Tailnet Lock is on and cannot be verified.
-    TailnetLock,
+    /// Tailnet Lock is announced or demanded, and no chain is verified.
+    LockUnverified,
+    /// Control presents something that the verified lock does not allow.
+    LockRefused,
+    /// The lock does not sign this node.
+    LockedOut,
+    /// Anybody could sign another key in place of ours.
+    LockWeakSignature,
+    /// The chain of the lock could not be written.
+    LockStore,
 }
 
 /// How bad it is.
@@ -234,11 +242,36 @@ pub(super) fn entry(problem: Problem) -> Entry {
             "Invalid packet filter",
             "The packet filter of the control server cannot be used, so incoming connections are refused: {}",
         ),
-        Problem::TailnetLock => high(
+        Problem::LockUnverified => high(
             "tailnet-lock-unverified",
             "Tailnet Lock not verified",
-            "This tailnet uses Tailnet Lock, which this agent cannot verify yet. Peers that are not known are kept out.",
+            "Tailnet Lock is not verified, so peers are kept out: {}. See: tsrs-agent lock status",
+        )
+        .unless(DOWN),
+        Problem::LockRefused => high(
+            "tailnet-lock-refused",
+            "Tailnet Lock contradicted by the control server",
+            "Tailnet Lock stays as it was verified: {}. See: tsrs-agent lock status",
+        )
+        .unless(DOWN),
+        Problem::LockWeakSignature => medium(
+            "tailnet-lock-weak-signature",
+            "Weak signature of this node",
+            "The signature of this node names a rotation key for which anybody can sign, so the control server could put another \
+             node in its place. On a node with a trusted key, run: {}",
+        )
+        .unless(DOWN),
+        Problem::LockStore => medium(
+            "tailnet-lock-store",
+            "Tailnet Lock not saved",
+            "The chain of Tailnet Lock could not be written, so the next start admits nobody before the control server is reached: {}",
         ),
+        Problem::LockedOut => high(
+            "tailnet-lock-locked-out",
+            "Locked out by Tailnet Lock",
+            "{}",
+        )
+        .unless(DOWN),
     }
 }
 
@@ -270,5 +303,9 @@ pub(super) const ALL: &[Problem] = &[
     Problem::SettingsRemoved,
     Problem::ApplyDiskConfig,
     Problem::InvalidPacketFilter,
-    Problem::TailnetLock,
+    Problem::LockUnverified,
+    Problem::LockRefused,
+    Problem::LockedOut,
+    Problem::LockWeakSignature,
+    Problem::LockStore,
 ];

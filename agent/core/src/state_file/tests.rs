@@ -102,3 +102,42 @@ fn debug_output_shows_no_key() {
     let key = state.machine_key.expose_text();
     assert!(!text.contains(key.as_str()) && !text.contains("privkey:") && !text.contains("nlpriv:"));
 }
+
+#[test]
+fn a_remembered_lock_comes_back_and_is_never_left_out_quietly() {
+    use tsrs_control_tka::AumHash;
+    let hash = |n| AumHash::from_bytes([n; 32]);
+    let known = Known {
+        lock: Some(Lock {
+            pin: Pin { id: StateId(u64::MAX, 2), genesis: hash(1), head: hash(2) },
+            disablement_values: vec![[3; 32], [4; 32]],
+        }),
+        disabled: vec![StateId(5, 6)],
+        awaited: true,
+    };
+    let mut state = state();
+    state.profiles.current_mut().login.lock = known.clone();
+    assert_eq!(decode(&encode(&state).unwrap()).unwrap().state, state);
+    // What a log-out leaves, and the next login at the same server takes up, whoever it is said to be.
+    state.profiles.log_out_current();
+    let mut state = decode(&encode(&state).unwrap()).unwrap().state;
+    assert_eq!(state.profiles.left()[0].known, known);
+    let user = UserProfile { id: UserId(99), login_name: "other".into(), ..UserProfile::default() };
+    let network = NetworkProfile::default();
+    state.profiles.note_login(user, StableNodeId::default(), network, WireTime::ZERO, &mut OsRng);
+    assert_eq!(state.profiles.current().login.lock.lock, known.lock);
+    assert!(state.profiles.left().is_empty());
+
+    let text = String::from_utf8(encode(&state).unwrap().to_vec()).unwrap();
+    for (part, damage) in [
+        ("18446744073709551615:2", "18446744073709551615"),
+        ("18446744073709551615:2", "18446744073709551616:2"),
+        (hash(2).to_string().as_str(), "nothing"),
+        ("0303030303", "zz03030303"),
+        ("\"Genesis\"", "\"Beginning\""),
+    ] {
+        let damaged = text.replacen(part, damage, 1);
+        assert_ne!(damaged, text);
+        assert!(matches!(decode(damaged.as_bytes()), Err(StateError::Corrupt(_))), "{damage}");
+    }
+}

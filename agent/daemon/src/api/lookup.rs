@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 use tsrs_agent_core::status::{self, WhoIsAddr};
 use tsrs_agent_core::wanted::shown_dns;
 use tsrs_agent_localapi::BackendState;
-use tsrs_agent_localapi::lock::LockStatus;
 use tsrs_agent_localapi::requests::ExitNodeSuggestion;
-use tsrs_base_types::{LockPublic, NodeId, UserId};
+use tsrs_base_types::{NodeId, UserId};
 use tsrs_control_tailcfg::FilterRule;
 
 use super::request::Asked;
@@ -99,16 +98,6 @@ impl Api {
                 Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "not connected to the tailnet")
             }
         }
-    }
-
-    pub(super) fn lock_status(&self) -> Answer {
-        let snapshot = self.backend.snapshot();
-        let logged_in = snapshot.have_node_key;
-        Answer::json(&LockStatus {
-            public_key: if logged_in { snapshot.lock_key } else { LockPublic::default() },
-            node_key: logged_in.then_some(snapshot.node_key),
-            ..LockStatus::default()
-        })
     }
 
     pub(super) fn filter_rules(&self) -> Answer {

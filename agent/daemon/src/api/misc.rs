@@ -110,10 +110,6 @@ pub(super) fn not_built(path: &str) -> Answer {
         "files/" | "files/*" | "file-put/*" => {
             Answer::text(501, "Taildrop is not supported by this agent yet")
         }
-        "tka/log" => Answer::text(500, "reading log failed: tailnet-lock is not active"),
-        "tka/init" | "tka/sign" | "tka/modify" | "tka/disable" | "tka/force-local-disable" => {
-            Answer::text(501, "Tailnet Lock is not supported by this agent yet")
-        }
         "query-feature" | "id-token" => Answer::text(501, "not supported by this agent"),
         _ => Answer::not_found(),
     }

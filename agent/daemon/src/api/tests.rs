@@ -5,6 +5,7 @@ mod bus;
 mod checks;
 mod endpoints;
 mod limits;
+mod lock;
 mod logins;
 mod matrix;
 mod official_cli;

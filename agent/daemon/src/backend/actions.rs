@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tsrs_agent_core::agent::{Action, ControlAction, ControlEvent, ControlStart, Notice, TroubleKind};
+use tsrs_agent_core::agent::{Action, ControlAction, ControlEvent, ControlStart, Kept, Notice, TroubleKind};
 use tsrs_agent_core::health::Problem;
+use tsrs_agent_core::lock::StoreStep;
 use tsrs_agent_core::state_file;
 use tsrs_agent_core::status::engine_status;
 use tsrs_agent_core::wanted::{HostChange as Wanted, HostEntry};
@@ -14,7 +15,7 @@ use tsrs_control_netmap::{Netmap, read_cache, write_cache};
 
 use super::{Backend, Input, LOGOUT_LIMIT, RunningControl, SAVE_RETRY, now};
 use crate::bus::BusItem;
-use crate::store;
+use crate::{chain_store, store};
 
 /// Largest cached netmap that is read: what control may send (design: 64 MiB), as JSON.
 const MAX_NETMAP_LEN: usize = 128 << 20;
@@ -59,17 +60,11 @@ impl Backend {
         match action {
             Action::Save => self.save().await,
             Action::CacheNetmap { profile_id, netmap } => self.write_netmap(&profile_id, netmap).await,
-            Action::ForgetNetmap(profile_id) => {
-                let path = self.store.netmap_file(&profile_id);
-                if let Err(error) = std::fs::remove_file(&path)
-                    && error.kind() != std::io::ErrorKind::NotFound
-                {
-                    tracing::warn!(%error, path = %path.display(), "a cached netmap could not be removed");
-                }
-            }
-            Action::LoadCachedNetmap(profile_id) => {
-                let cached = self.read_netmap(&profile_id).await;
-                self.agent.handle_cached(&profile_id, cached, now());
+            Action::StoreLock { profile_id, steps } => self.write_chain(&profile_id, steps).await,
+            Action::ForgetProfile(profile_id) => self.forget_profile(&profile_id),
+            Action::LoadProfile(profile_id) => {
+                let kept = self.read_kept(&profile_id).await;
+                self.agent.handle_kept(&profile_id, kept, now());
             }
             Action::Control(action) => self.control(action),
             Action::Tunnel(action) => self.tunnel.act(action).await,
@@ -129,7 +124,46 @@ impl Backend {
         }
     }
 
-    pub(super) async fn read_netmap(&self, profile_id: &str) -> Option<Arc<Netmap>> {
+    /// What the disk keeps of a profile; nothing of one that has no id yet.
+    pub(super) async fn read_kept(&self, profile_id: &str) -> Kept {
+        let netmap = self.read_netmap(profile_id).await;
+        if profile_id.is_empty() {
+            return Kept { netmap, ..Kept::default() };
+        }
+        let dir = self.store.chain_dir(profile_id);
+        let read = tokio::task::spawn_blocking(move || chain_store::load(&dir));
+        let chain = read.await.unwrap_or_else(|error| Err(error.to_string()));
+        if let Err(error) = &chain {
+            tracing::error!(error, "the chain of Tailnet Lock cannot be read");
+        }
+        Kept { netmap, chain }
+    }
+
+    async fn write_chain(&mut self, profile_id: &str, steps: Vec<StoreStep>) {
+        let dir = self.store.chain_dir(profile_id);
+        let written = tokio::task::spawn_blocking(move || {
+            chain_store::write(&dir, &steps).map_err(|error| format!("{}: {error}", dir.display()))
+        });
+        let result = written.await.unwrap_or_else(|error| Err(error.to_string()));
+        if let Err(error) = &result {
+            tracing::error!(error, "the chain of Tailnet Lock was not written");
+        }
+        self.agent.handle_lock_stored(result, now());
+    }
+
+    fn forget_profile(&self, profile_id: &str) {
+        let (netmap, chain) = (self.store.netmap_file(profile_id), self.store.chain_dir(profile_id));
+        if let Err(error) = std::fs::remove_file(&netmap)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %netmap.display(), "a cached netmap could not be removed");
+        }
+        if let Err(error) = chain_store::clear(&chain) {
+            tracing::warn!(%error, path = %chain.display(), "the chain of Tailnet Lock could not be removed");
+        }
+    }
+
+    async fn read_netmap(&self, profile_id: &str) -> Option<Arc<Netmap>> {
         if profile_id.is_empty() {
             return None;
         }
@@ -180,6 +214,15 @@ impl Backend {
                     let _ = inputs.send(Input::LogoutDone(result, reply)).await;
                 });
             }
+            ControlAction::Lock { number, call } => {
+                let (asking, inputs) = (control.handle.lock_call(call), self.inputs.clone());
+                tokio::spawn(async move {
+                    let answer = asking.await;
+                    // The backend may be ending.
+                    let _ = inputs.send(Input::LockAnswer(number, answer)).await;
+                });
+            }
+            ControlAction::LockHead(head) => control.handle.set_lock_head(head),
             ControlAction::Hostinfo(hostinfo) => control.handle.set_hostinfo(*hostinfo),
             ControlAction::Pause(paused) => control.handle.set_paused(paused),
         }
@@ -226,6 +269,11 @@ impl Backend {
         at: jiff::Timestamp,
     ) -> Option<futures_util::future::BoxFuture<'static, Result<(), String>>> {
         self.control.as_ref().map(|control| control.handle.set_expiry_sooner(at))
+    }
+
+    /// The control client, for calls that a user makes; `None` without one.
+    pub(crate) fn control_client(&self) -> Option<tsrs_control_client::Handle> {
+        self.control.as_ref().and_then(|control| control.handle.client())
     }
 
     /// Makes the connection to control anew, and with it the netmap.

@@ -3,7 +3,7 @@ use rand_core::OsRng;
 use tsrs_base_types::NodePublic;
 
 use super::*;
-use crate::calls::{call, json, register, request, update};
+use crate::calls::{Call, MAX_ANSWER_LEN, json, register, request, update};
 use crate::error::ErrorKind;
 use crate::test_server::{Reply, TestServer, Upgrade, net};
 use tsrs_control_tailcfg::{MapRequest, RegisterRequest};
@@ -17,9 +17,14 @@ fn http_answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
+/// A call that answers JSON.
+async fn call(connector: &Connector, method: Method, path: &str) -> Result<serde_json::Value, Error> {
+    let call = Call { what: "testing", method: &method, path, max_len: MAX_ANSWER_LEN };
+    crate::calls::call(connector, call, NodePublic::default(), &serde_json::json!({})).await
+}
+
 async fn simple(connector: &Connector) -> Result<serde_json::Value, Error> {
-    call(connector, "testing", Method::POST, "/machine/test", NodePublic::default(), &serde_json::json!({}))
-        .await
+    call(connector, Method::POST, "/machine/test").await
 }
 
 #[tokio::test]
@@ -162,8 +167,7 @@ async fn what_headscale_refuses_ends_as_not_offered() {
             continue;
         }
         let method = Method::from_bytes(refused["Method"].as_str().unwrap().as_bytes()).unwrap();
-        let outcome: Result<serde_json::Value, _> =
-            call(&connector, "testing", method, path, NodePublic::default(), &serde_json::json!({})).await;
+        let outcome: Result<serde_json::Value, _> = call(&connector, method, path).await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::NotOffered, "{path}");
         seen += 1;
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rand_core::OsRng;
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use tsrs_base_types::{DiscoPublic, LockPublic, MachinePrivate, NodePrivate};
+use tsrs_base_types::{DiscoPublic, MachinePrivate, NodePrivate};
 use tsrs_control_tailcfg::{Hostinfo, PingResponse};
 
 use super::*;
@@ -86,7 +86,7 @@ fn start(server: &TestServer) -> Client {
         server: server.url().parse().unwrap(),
         machine_key: MachinePrivate::generate(&mut OsRng),
         node_keys: NodeKeys { current: Some(NodePrivate::from_bytes([8; 32])), old: None },
-        lock_key: LockPublic::default(),
+        lock_key: None,
         auth_key: None,
         ephemeral: false,
         tailnet: String::new(),
@@ -335,4 +335,32 @@ async fn logout_and_a_shorter_expiry_are_single_calls() {
     client.handle.logout().await.unwrap();
     let time = "2027-01-01T00:00:00Z".parse().unwrap();
     assert!(matches!(client.handle.set_expiry_sooner(time).await, Err(Error::Request(_))));
+}
+
+#[tokio::test]
+async fn calls_of_the_lock_are_get_with_a_body_and_their_answers_are_bounded() {
+    use crate::calls::{MAX_ANSWER_LEN, MAX_CHAIN_ANSWER_LEN};
+    let server = TestServer::start(|seen| {
+        assert_eq!((seen.method.as_str(), &seen.json()["NodeKey"]), ("GET", &json!(own_key())));
+        match seen.path.as_str() {
+            "/machine/tka/bootstrap" if seen.json()["Head"] == "" => Reply::ok(r#"{"GenesisAUM":"AQI="}"#),
+            "/machine/tka/sync/offer" => Reply::ok(vec![b' '; MAX_CHAIN_ANSWER_LEN + 1]),
+            "/machine/tka/sync/send" => Reply::ok(r#"{"Head":"X"}"#),
+            "/machine/tka/affected-sigs" => Reply::ok(vec![b' '; MAX_ANSWER_LEN + 1]),
+            "/machine/tka/sign" => Reply::ok(""),
+            path => Reply::status(404, path),
+        }
+    })
+    .await;
+    let Client { handle, events: _events } = start(&server);
+    let updates = vec![tsrs_control_tailcfg::Base64(vec![1])];
+    assert_eq!(handle.tka_bootstrap(String::new()).await.unwrap().genesis_aum.0, [1, 2]);
+    assert_eq!(handle.tka_sync_send("X".into(), updates.clone(), true).await.unwrap().head, "X");
+    handle.tka_sign(updates[0].clone()).await.unwrap();
+    let offer = handle.tka_sync_offer("X".into(), vec!["Y".into()]).await.unwrap_err();
+    let signatures = handle.tka_affected_sigs(updates[0].clone()).await.unwrap_err();
+    for error in [offer, signatures] {
+        assert!(error.to_string().contains("longer than"), "{error}");
+    }
+    assert!(matches!(handle.tka_init_begin(updates[0].clone()).await, Err(Error::NotOffered { .. })));
 }

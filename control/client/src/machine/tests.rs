@@ -1,7 +1,7 @@
 //! The session machine walked with a virtual clock.
 
 use tsrs_base_types::time::WireTime;
-use tsrs_base_types::{DiscoPublic, LockPublic, NodePrivate, RegionId};
+use tsrs_base_types::{DiscoPublic, NodePrivate, RegionId};
 use tsrs_control_tailcfg::{EndpointType, Hostinfo, NetInfo};
 
 use super::*;
@@ -25,12 +25,8 @@ impl Walk {
 
     fn with_keys(keys: NodeKeys) -> Self {
         let now = Now { mono: Instant::now(), wall: "2026-11-25T10:00:00Z".parse().unwrap() };
-        let settings = LoginSettings {
-            lock_key: LockPublic::default(),
-            auth_key: None,
-            ephemeral: false,
-            tailnet: String::new(),
-        };
+        let settings =
+            LoginSettings { lock_key: None, auth_key: None, ephemeral: false, tailnet: String::new() };
         let local = LocalState { disco_key: DiscoPublic::from_bytes([1; 32]), ..LocalState::default() };
         let server = "https://hs.test".parse().unwrap();
         let machine = Machine::new(server, settings, keys, local.clone(), OsRng, now);

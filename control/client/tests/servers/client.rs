@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand_core::OsRng;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
-use tsrs_base_types::{DiscoPrivate, LockPublic, MachinePrivate};
+use tsrs_base_types::{DiscoPrivate, MachinePrivate};
 use tsrs_control_client::{Config, ControlClient, Event, Handle, LocalState, NodeKeys, StandardC2n, Trouble};
 use tsrs_control_netmap::{Change, Netmap};
 use tsrs_control_tailcfg::Hostinfo;
@@ -60,7 +60,7 @@ impl Client {
             server: place.url.parse().unwrap(),
             machine_key: MachinePrivate::from_bytes(machine_key),
             node_keys: keys.clone(),
-            lock_key: LockPublic::default(),
+            lock_key: None,
             auth_key: None,
             ephemeral: false,
             tailnet: String::new(),

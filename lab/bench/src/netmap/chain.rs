@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rand_core::OsRng;
 use serde::{Deserialize, Serialize};
 use tsrs_agent_core::agent::{
-    Action, Agent, ControlEvent, EngineEvent, Now, Setup as AgentSetup, Snapshot, TunnelAction,
+    Action, Agent, ControlEvent, EngineEvent, Kept, Now, Setup as AgentSetup, Snapshot, TunnelAction,
 };
 use tsrs_agent_core::prefs;
 use tsrs_agent_core::profiles::Profiles;
@@ -124,7 +124,7 @@ impl Chain {
             snapshot: None,
         };
         chain.agent.handle_link(Arc::new(link()?), now);
-        chain.agent.begin(None, now);
+        chain.agent.begin(Kept::default(), now);
         let wanted = Prefs { want_running: true, logged_out: false, ..prefs::defaults() };
         let options = StartOptions {
             update_prefs: Some(wanted),
@@ -238,8 +238,9 @@ impl Chain {
                 Some(
                     Action::Save
                     | Action::CacheNetmap { .. }
-                    | Action::ForgetNetmap(_)
-                    | Action::LoadCachedNetmap(_)
+                    | Action::ForgetProfile(_)
+                    | Action::LoadProfile(_)
+                    | Action::StoreLock { .. }
                     | Action::Control(_)
                     | Action::Resolver(_),
                 ) => {}

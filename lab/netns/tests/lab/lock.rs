@@ -3,6 +3,8 @@
 //!
 //! The steps are commands of Tailscale's own client, so that they are the same for every kind of node.
 
+#[path = "lock/command_line.rs"]
+mod command_line;
 #[path = "lock/lies.rs"]
 mod lies;
 #[path = "lock/life.rs"]

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tsrs_agent_core::agent::{
     Agent, ControlEvent, ControlStart, EngineEvent, Setup, TroubleKind, TunnelAction,
 };
+use tsrs_agent_core::lock::{Call, LockAnswer};
 use tsrs_agent_core::profiles::Profiles;
 use tsrs_agent_core::state_file::State;
 use tsrs_agent_core::status::{LiveStatus, PeerLive};
@@ -401,6 +402,16 @@ impl ControlHandle for FakeControl {
     fn set_facts(&self, _facts: &TunnelFacts) {}
     fn set_paused(&self, _paused: bool) {}
     fn note_link_change(&self) {}
+
+    fn lock_call(&self, _call: Call) -> BoxFuture<'static, Result<LockAnswer, String>> {
+        async { Err("not offered by this control server".to_owned()) }.boxed()
+    }
+
+    fn set_lock_head(&self, _head: String) {}
+
+    fn client(&self) -> Option<tsrs_control_client::Handle> {
+        None
+    }
 }
 
 /// Answers pings, unless it is silent.

@@ -5,7 +5,7 @@ use tsrs_lab_control::{FaultAction, FaultTarget, LockCall, LockLie};
 use tsrs_lab_netns::{NodeKind, Topology};
 
 use super::{SOON, Tailnet, name};
-use crate::{TAILSCALE, turn_with};
+use crate::{TAILSCALE, turn_with, turn_with_agent_and};
 
 impl Tailnet<'_> {
     /// Waits until all nodes have taken in all that control said so far, on new connections.
@@ -66,4 +66,11 @@ fn lies([a, b, c]: [NodeKind; 3]) {
 fn no_lie_of_control_moves_a_lock() {
     let Some(_turn) = turn_with("no_lie_of_control_moves_a_lock", &TAILSCALE) else { return };
     lies([NodeKind::Tailscaled; 3]);
+}
+
+#[test]
+fn no_lie_of_control_moves_a_lock_of_agents() {
+    let name = "no_lie_of_control_moves_a_lock_of_agents";
+    let Some(_turn) = turn_with_agent_and(name, &TAILSCALE) else { return };
+    lies([NodeKind::Agent, NodeKind::Tailscaled, NodeKind::Agent]);
 }

@@ -3,7 +3,7 @@
 use tsrs_lab_netns::{NodeKind, Topology};
 
 use super::Tailnet;
-use crate::{TAILSCALE, turn_with};
+use crate::{TAILSCALE, turn_with, turn_with_agent_and};
 
 /// A secret of the right form that ends nothing.
 const WRONG_SECRET: &str =
@@ -70,4 +70,11 @@ fn life([a, b, c, d]: [NodeKind; 4]) {
 fn a_lock_is_made_changed_and_ended() {
     let Some(_turn) = turn_with("a_lock_is_made_changed_and_ended", &TAILSCALE) else { return };
     life([NodeKind::Tailscaled; 4]);
+}
+
+#[test]
+fn agents_make_change_and_end_a_lock() {
+    let name = "agents_make_change_and_end_a_lock";
+    let Some(_turn) = turn_with_agent_and(name, &TAILSCALE) else { return };
+    life([NodeKind::Agent, NodeKind::Tailscaled, NodeKind::Agent, NodeKind::Agent]);
 }

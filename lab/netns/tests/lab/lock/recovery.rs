@@ -3,7 +3,7 @@
 use tsrs_lab_netns::{NodeKind, Topology};
 
 use super::{SOON, Tailnet};
-use crate::{TAILSCALE, turn_with};
+use crate::{TAILSCALE, turn_with, turn_with_agent_and};
 
 /// The signed update that `revoke-keys` prints for the next who signs.
 fn update_of(said: &str) -> String {
@@ -80,4 +80,11 @@ fn a_stolen_key_is_revoked_and_auth_keys_are_signed_in_advance() {
     let name = "a_stolen_key_is_revoked_and_auth_keys_are_signed_in_advance";
     let Some(_turn) = turn_with(name, &TAILSCALE) else { return };
     recovery([NodeKind::Tailscaled; 5]);
+}
+
+#[test]
+fn agents_revoke_a_stolen_key_and_sign_auth_keys_in_advance() {
+    let name = "agents_revoke_a_stolen_key_and_sign_auth_keys_in_advance";
+    let Some(_turn) = turn_with_agent_and(name, &TAILSCALE) else { return };
+    recovery([NodeKind::Agent, NodeKind::Agent, NodeKind::Tailscaled, NodeKind::Agent, NodeKind::Agent]);
 }
