@@ -22,7 +22,7 @@ use tsrs_tunnel_engine::offload::{DISABLE_VARIABLE, Disabled};
 use tsrs_tunnel_engine::{
     DerpMap, DirectionMetrics as EngineDirection, Engine, EngineConfig, EngineEvent, EngineHandle, Outputs,
 };
-use tsrs_tunnel_path::{Event as PathEvent, LinkChange, PongVia};
+use tsrs_tunnel_path::{Event as PathEvent, LinkChange, PingError, PongVia};
 
 use super::pings::{LIMIT, Pings, ProbeId};
 use super::{DirectionMetrics, NO_REPLY, Pong, Probe, Tunnel, TunnelEvent, TunnelMetrics};
@@ -200,7 +200,7 @@ impl Tunnel for RealTunnel {
                     let pings = Arc::clone(&self.pings);
                     // The wait begins before the answer can come: both happen in the engine's task.
                     let started = self.handle.with_paths(move |paths, now| {
-                        let id = paths.ping(&peer, size, now).map_err(|error| error.to_string())?;
+                        let id = paths.ping(&peer, size, now).map_err(ping_refusal)?;
                         pings.wait(ProbeId::Disco(id)).ok_or_else(too_many)
                     });
                     started.await.map_err(stopped)??
@@ -283,6 +283,12 @@ impl Tunnel for RealTunnel {
         }
         TunnelMetrics { inbound: direction(&metrics.inbound), outbound: direction(&metrics.outbound), detail }
     }
+}
+
+/// Why a probe was not sent. Where a peer is may become known any moment, so that not knowing it is no more than a lost
+/// probe: clients make their next one, as they do at the official daemon.
+fn ping_refusal(error: PingError) -> String {
+    if error == PingError::NoPath { NO_REPLY.to_owned() } else { error.to_string() }
 }
 
 fn netcheck_json(report: &tsrs_tunnel_path::netcheck::Report) -> Value {

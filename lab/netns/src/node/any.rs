@@ -103,11 +103,12 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Waits until so many peers are online.
+    /// Waits until so many peers are online and their home relays known: a server may tell the one before the other.
     pub fn wait_peers(&self, count: usize, limit: Duration) -> Result<()> {
         self.wait_status(&format!("{count} peers online"), limit, |status| {
             let peers = status["Peer"].as_object()?;
-            (peers.values().filter(|peer| peer["Online"] == true).count() >= count).then_some(())
+            let met = |peer: &&Value| peer["Online"] == true && peer["Relay"] != "";
+            (peers.values().filter(met).count() >= count).then_some(())
         })
     }
 
