@@ -86,6 +86,22 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             };
             vec![message(17, 104, 1280), [message(17, 104, 1200), message(1, 40, 7)].concat()]
         }
+        "exit_socks5" => vec![
+            b"\x08\x05\0\x05\0\0\x01\x0b\0\0\x08\x12\x34rest".to_vec(),
+            b"\x0c\x05\x02\x01\0\x05\0\0\x03\x04name\0\x50rest".to_vec(),
+            b"\x0a\x05\0\x05\0\0\x01\0\0\0\0\x12\x34".to_vec(),
+            b"\x0f\x05\x02\x01\x01".to_vec(),
+            b"\x08\x05\0\x05\x05\0\x01".to_vec(),
+        ],
+        "exit_http" => vec![
+            b"\xf8HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\nrest".to_vec(),
+            b"\x0cHTTP/1.0 407 no\r\nProxy-Authenticate: Basic realm=\"a\"\r\n\r\n".to_vec(),
+            b"\xffHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 no\r\n\r\n".to_vec(),
+        ],
+        "exit_udp" => vec![b"\0\0\0\x01\x0b\x01\x02\x03\x01\xbbdata".to_vec(), b"\0\0\x01\x03\x04name\0\x50".to_vec()],
+        "exit_texts" => ["socks5h://proxy.example.test:1080", "https://11.0.0.8", "file:/etc/proxy", "credential:exit-proxy", "user:password"]
+            .map(|text| text.as_bytes().to_vec())
+            .to_vec(),
         "filter_rules" => cases("filter/rule-parse.json", MAX_CASES, |case| Some(case["rules"].to_string().into_bytes())),
         "filter_packets" => vec![
             [&[0], script(packets().iter().zip(0_u8..).map(|(packet, number)| (number, packet.as_slice()))).as_slice()].concat(),

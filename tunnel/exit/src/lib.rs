@@ -8,3 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod policy;
+pub mod proxy;
+
+#[cfg(test)]
+mod test_support;
