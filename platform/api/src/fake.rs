@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::Ipv4Net;
 
 use crate::{
-    DnsConfig, DnsConfigurator, DnsOwner, DnsStatus, LinkMonitor, LinkState, PeerCred, PeerCredentials,
+    DnsConfig, DnsConfigurator, DnsOwner, DnsStatus, ExitBinder, LinkMonitor, LinkState, PeerCred, PeerCredentials,
     PlatformError, Result, Router, RouterConfig, SocketBinder,
 };
 
@@ -161,6 +161,13 @@ impl FakeBinder {
 
 impl SocketBinder for FakeBinder {
     fn mark_bypass(&self, _fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl ExitBinder for FakeBinder {
+    fn mark_exit(&self, _fd: BorrowedFd<'_>) -> io::Result<()> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
