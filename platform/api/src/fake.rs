@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::Ipv4Net;
 
 use crate::{
-    DnsConfig, DnsConfigurator, DnsOwner, DnsStatus, ExitBinder, LinkMonitor, LinkState, PeerCred, PeerCredentials,
-    PlatformError, Result, Router, RouterConfig, SocketBinder,
+    DnsConfig, DnsConfigurator, DnsOwner, DnsStatus, ExitBinder, LinkMonitor, LinkState, PeerCred,
+    PeerCredentials, PlatformError, Result, Router, RouterConfig, SocketBinder,
 };
 
 /// A router that remembers what it was asked for.

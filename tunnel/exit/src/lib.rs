@@ -2,13 +2,18 @@
 //!
 //! A node that offers itself as exit carries its peers' internet traffic through a proxy or not at all. There is no direct
 //! mode: nothing in this crate can open a connection to a destination. [`policy`] decides by destination, and what it admits
-//! is a [`policy::Destination`], which nothing else can make.
+//! is a [`policy::Destination`], which nothing else can make. [`proxy`] says what is spoken to a proxy, without input and output.
+//! [`dial::RealDialer`] is the only type that opens sockets: to proxies and their relays, IPv4 only, each with the exit mark.
 //!
-//! The caller tells the policy this host's own addresses and the proxies' whenever they change.
+//! The caller tells policy and dialer this host's own addresses whenever they change, and the policy the addresses of the proxies
+//! that the dialer found. It calls [`dial::RealDialer::check_health`] every [`dial::HEALTH_INTERVAL`].
 #![forbid(unsafe_code)]
 
+pub mod dial;
 pub mod policy;
 pub mod proxy;
 
 #[cfg(test)]
 mod test_support;
+#[cfg(test)]
+mod tests;

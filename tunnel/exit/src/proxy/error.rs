@@ -20,9 +20,12 @@ pub enum ProxyError {
     /// It closed the connection before its answer was complete.
     #[error("it closed the connection before its answer was complete")]
     Closed,
-    /// It took too long.
-    #[error("it did not answer in time")]
-    TimedOut,
+    /// It did not let us in in time.
+    #[error("it is silent")]
+    Silent,
+    /// It let us in, and then had no answer in time: most often the destination is silent.
+    #[error("it had no answer in time")]
+    NoAnswer,
     /// UDP by an HTTP proxy.
     #[error("it carries no UDP: only a SOCKS5 proxy does")]
     NoUdp,
@@ -49,7 +52,7 @@ pub enum Reply {
     AddressTypeNotSupported,
     /// SOCKS5 X'09' to X'FF'.
     Unassigned(u8),
-    /// A status of HTTP that is neither 2xx nor 407.
+    /// A status of HTTP that is neither 2xx nor a matter of credentials (401, 407).
     HttpStatus(u16),
 }
 
@@ -117,11 +120,12 @@ impl ProxyError {
     pub const fn blame(self) -> Blame {
         match self {
             Self::Refused(reply) => reply.blame(),
+            Self::NoAnswer => Blame::Destination,
             Self::NoAcceptableMethod
             | Self::Credentials
             | Self::Garbage(_)
             | Self::Closed
-            | Self::TimedOut
+            | Self::Silent
             | Self::NoUdp => Blame::Proxy,
         }
     }

@@ -106,16 +106,24 @@ impl Handshake {
 
     /// Fails if the proxy has been given its time.
     pub fn handle_timeout(&self, now: Instant) -> Result<(), ProxyError> {
-        if now >= self.poll_timeout() { Err(ProxyError::TimedOut) } else { Ok(()) }
+        if now >= self.poll_timeout() { Err(self.silence()) } else { Ok(()) }
     }
 
     /// When [`Self::handle_timeout`] will fail. Bytes that trickle in do not move it.
-    pub fn poll_timeout(&self) -> Instant {
-        let let_in = match &self.machine {
+    pub const fn poll_timeout(&self) -> Instant {
+        if self.is_let_in() { self.answer_deadline } else { self.greeting_deadline }
+    }
+
+    /// What it means that the proxy says nothing.
+    pub const fn silence(&self) -> ProxyError {
+        if self.is_let_in() { ProxyError::NoAnswer } else { ProxyError::Silent }
+    }
+
+    const fn is_let_in(&self) -> bool {
+        match &self.machine {
             Machine::Socks5(machine) => machine.is_let_in(),
             // The login is part of the request.
             Machine::Http(machine) => machine.is_let_in(),
-        };
-        if let_in { self.answer_deadline } else { self.greeting_deadline }
+        }
     }
 }

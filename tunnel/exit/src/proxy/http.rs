@@ -37,9 +37,12 @@ impl HttpMachine {
             Purpose::Connect(destination) => {
                 format!("CONNECT {destination} HTTP/1.1\r\nHost: {destination}\r\n").into_bytes()
             }
-            // About the proxy itself: it passes this on to nobody (RFC 9110 §7.6.2, §9.3.7), but asks for credentials all the same.
+            // Addressed to the proxy itself, which passes it on to nobody (RFC 9110 §7.6.2) and asks for credentials first. Of the
+            // questions with this property squid answers OPTIONS without a look at the credentials, and would take GET through itself.
+            // The answer repeats the request to us alone, and only its head is read.
             Purpose::Health => {
-                format!("OPTIONS * HTTP/1.1\r\nHost: {}:{}\r\nMax-Forwards: 0\r\n", proxy.host, proxy.port)
+                let authority = format!("{}:{}", proxy.host, proxy.port);
+                format!("TRACE http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\nMax-Forwards: 0\r\n")
                     .into_bytes()
             }
             Purpose::Associate { .. } => return Err(ProxyError::NoUdp),
@@ -126,7 +129,8 @@ impl HttpMachine {
                 self.field_count = 0;
                 Ok(None)
             }
-            (407, _) => Err(ProxyError::Credentials),
+            // tinyproxy says 407 to nobody, and 401 to the wrong somebody.
+            (401 | 407, _) => Err(ProxyError::Credentials),
             // Many proxies do not answer such a question, but they look at the credentials first.
             (_, Purpose::Health) => Ok(Some(Outcome::Healthy)),
             // Length fields mean nothing here (RFC 9110 §9.3.6): the stream begins behind the head.

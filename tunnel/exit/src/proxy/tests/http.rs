@@ -39,7 +39,7 @@ fn every_status_is_told_apart() {
             101 => Err(ProxyError::Garbage(Garbage::StatusLine)),
             100..=199 => Ok(None),
             200..=299 => Ok(Some((Outcome::Connected, 0))),
-            407 => Err(ProxyError::Credentials),
+            401 | 407 => Err(ProxyError::Credentials),
             other => Err(ProxyError::Refused(Reply::HttpStatus(other))),
         };
         let ends = play(&http(), connect(), None, &[(REQUEST, &bytes)], usize::MAX);
@@ -122,7 +122,8 @@ fn endless_heads_are_cut_off_at_their_limits() {
 
 #[test]
 fn health_asks_about_the_proxy_itself() {
-    let request: &[u8] = b"OPTIONS * HTTP/1.1\r\nHost: 11.0.0.8:3128\r\nMax-Forwards: 0\r\n\r\n";
+    let request: &[u8] =
+        b"TRACE http://11.0.0.8:3128/ HTTP/1.1\r\nHost: 11.0.0.8:3128\r\nMax-Forwards: 0\r\n\r\n";
     for (bytes, expected) in [
         (b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), Ok(Some((Outcome::Healthy, 0)))),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", Ok(Some((Outcome::Healthy, 0)))),

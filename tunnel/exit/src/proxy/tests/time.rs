@@ -9,11 +9,11 @@ fn a_proxy_that_lets_nobody_in_is_given_up_first() {
     handshake.poll_transmit();
     assert_eq!(handshake.poll_timeout(), start + GREETING_LIMIT);
     assert_eq!(handshake.handle_timeout(start + GREETING_LIMIT - MOMENT), Ok(()));
-    assert_eq!(handshake.handle_timeout(start + GREETING_LIMIT), Err(ProxyError::TimedOut));
+    assert_eq!(handshake.handle_timeout(start + GREETING_LIMIT), Err(ProxyError::Silent));
     handshake.handle_input(b"\x05\0", start).unwrap();
     assert_eq!(handshake.poll_timeout(), start + ANSWER_LIMIT);
     assert_eq!(handshake.handle_timeout(start + ANSWER_LIMIT - MOMENT), Ok(()));
-    assert_eq!(handshake.handle_timeout(start + ANSWER_LIMIT), Err(ProxyError::TimedOut));
+    assert_eq!(handshake.handle_timeout(start + ANSWER_LIMIT), Err(ProxyError::NoAnswer));
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn bytes_that_trickle_in_buy_no_time() {
             assert_eq!(handshake.handle_input(&[*byte], now), Ok(Step::Pending));
         }
         assert_eq!(handshake.handle_timeout(start + before), Ok(()));
-        assert_eq!(handshake.handle_input(b"\x05", start + ANSWER_LIMIT), Err(ProxyError::TimedOut));
+        assert_eq!(handshake.handle_input(b"\x05", start + ANSWER_LIMIT), Err(ProxyError::NoAnswer));
     }
 }
 
