@@ -64,6 +64,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("exit_http", exit::http),
     ("exit_udp", exit::udp),
     ("exit_texts", exit::texts),
+    ("exit_flows", exit::flows),
     ("filter_rules", filter::rules),
     ("filter_packets", filter::packets),
     ("linux_netlink", linux::netlink),

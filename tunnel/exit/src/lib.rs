@@ -3,6 +3,7 @@
 //! A node that offers itself as exit carries its peers' internet traffic through a proxy or not at all. There is no direct
 //! mode: nothing in this crate can open a connection to a destination. [`policy`] decides by destination, and what it admits
 //! is a [`policy::Destination`], which nothing else can make. [`proxy`] says what is spoken to a proxy, without input and output.
+//! [`flow::FlowStack`] ends the connections of peers, and holds each SYN until a proxy said yes.
 //! [`dial::RealDialer`] is the only type that opens sockets: to proxies and their relays, IPv4 only, each with the exit mark.
 //!
 //! The caller tells policy and dialer this host's own addresses whenever they change, and the policy the addresses of the proxies
@@ -10,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod dial;
+pub mod flow;
 pub mod policy;
 pub mod proxy;
 
