@@ -43,22 +43,13 @@ pub(super) fn net(ca_file: Option<&Path>) -> Net {
     .unwrap()
 }
 
-/// Runs a test with its proxy, on a thread with a network and a mount namespace of its own.
+/// Runs a test with its proxy, in a namespace of its own.
 pub(super) fn isolated<P: Program, F: Future<Output = ()>>(test: impl FnOnce(P) -> F + Send + 'static) {
     let Some(program) = P::find() else {
         skip(&format!("no {}", P::NAME));
         return;
     };
-    if !nix::unistd::geteuid().is_root() {
-        assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI has to have it");
-        skip("needs root, for a namespace of its own");
-        return;
-    }
-    let thread = std::thread::Builder::new().name("isolated".into()).spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
-        let none = None::<&Path>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        run("ip link set lo up");
+    in_namespace(move || {
         for address in ["11.0.0.7", "11.0.0.8", "11.1.2.3"] {
             run(&format!("ip address add {address}/32 dev lo"));
         }
@@ -69,6 +60,22 @@ pub(super) fn isolated<P: Program, F: Future<Output = ()>>(test: impl FnOnce(P) 
             let folder = tempfile::tempdir().unwrap();
             test(P::start(&program, folder.path()).await).await;
         });
+    });
+}
+
+/// Runs a test on a thread with a network and a mount namespace of its own. Threads and programs that it starts are in them too.
+pub(super) fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI has to have it");
+        skip("needs root, for a namespace of its own");
+        return;
+    }
+    let thread = std::thread::Builder::new().name("isolated".into()).spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        let none = None::<&Path>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        run("ip link set lo up");
+        test();
     });
     if let Err(panic) = thread.unwrap().join() {
         resume_unwind(panic);

@@ -10,6 +10,7 @@
 //! packages. A test whose program is not there is skipped and counted.
 #![cfg(target_os = "linux")]
 
+mod kernel;
 mod lab;
 mod programs;
 
