@@ -141,6 +141,11 @@ pub(super) const TABLE: &[(&str, &str, Cover)] = &[
     ("tunnel/exit", "proxy::socks5::Socks5Machine::handle_input", Target("exit_socks5")),
     ("tunnel/exit", "proxy::udp::split_udp", Target("exit_udp")),
     ("tunnel/exit", "proxy::url::ProxyUrl::from_str", Target("exit_texts")),
+    (
+        "tunnel/exit",
+        "relay::ExitRelay::handle_batch",
+        Exempt("gives each packet to FlowStack::handle_packet"),
+    ),
     ("tunnel/filter", "address::parse_prefixes", Target("filter_rules")),
     ("tunnel/filter", "filter::Filter::check_in", Target("filter_packets")),
     ("tunnel/filter", "filter::Filter::check_out", Target("filter_packets")),

@@ -5,6 +5,7 @@
 //! is a [`policy::Destination`], which nothing else can make. [`proxy`] says what is spoken to a proxy, without input and output.
 //! [`flow::FlowStack`] ends the connections of peers, and holds each SYN until a proxy said yes.
 //! [`dial::RealDialer`] is the only type that opens sockets: to proxies and their relays, IPv4 only, each with the exit mark.
+//! [`relay::ExitRelay`] joins them: packets of peers in, packets for peers out.
 //!
 //! The caller tells policy and dialer this host's own addresses whenever they change, and the policy the addresses of the proxies
 //! that the dialer found. It calls [`dial::RealDialer::check_health`] every [`dial::HEALTH_INTERVAL`].
@@ -14,6 +15,7 @@ pub mod dial;
 pub mod flow;
 pub mod policy;
 pub mod proxy;
+pub mod relay;
 
 #[cfg(test)]
 mod test_support;

@@ -53,7 +53,8 @@ pub(super) fn isolated<P: Program, F: Future<Output = ()>>(test: impl FnOnce(P) 
         for address in ["11.0.0.7", "11.0.0.8", "11.1.2.3"] {
             run(&format!("ip address add {address}/32 dev lo"));
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             tokio::spawn(tcp_echo(TcpListener::bind(ECHO).await.unwrap()));
             tokio::spawn(udp_echo(UdpSocket::bind(ECHO).await.unwrap()));

@@ -13,6 +13,7 @@
 mod kernel;
 mod lab;
 mod programs;
+mod relay;
 
 use std::sync::Arc;
 
@@ -44,9 +45,15 @@ fn unrouted() -> Destination {
 async fn dialer(url: &str, credentials: Option<&str>, ca_file: Option<&std::path::Path>) -> RealDialer {
     let credentials = credentials.map(|text| Arc::new(Credentials::parse(text.as_bytes()).unwrap()));
     let config = ProxyConfig { url: url.parse().unwrap(), credentials, allow_local: false };
+    with_proxies(vec![config], ca_file).await
+}
+
+/// A dialer for these proxies; for none it is closed.
+async fn with_proxies(proxies: Vec<ProxyConfig>, ca_file: Option<&std::path::Path>) -> RealDialer {
     let dialer = RealDialer::new(Arc::new(lab::Marker), lab::net(ca_file));
     let facts = HostFacts { own_addresses: [[11, 0, 0, 7].into()].into(), tunnelled: Vec::new() };
-    dialer.set_egress(Egress::Proxies(ProxyList::new(vec![config]).unwrap()), &facts).await;
+    let egress = ProxyList::new(proxies).map_or(Egress::Closed, Egress::Proxies);
+    dialer.set_egress(egress, &facts).await;
     dialer
 }
 
@@ -56,7 +63,12 @@ async fn carries_a_stream(dialer: &RealDialer) {
     let sent: Vec<u8> = (0..4_000_000_u32).map(|index| (index % 251).to_le_bytes()[0]).collect();
     let (mut reader, mut writer) = tokio::io::split(dialled.stream);
     let mut received = vec![0; sent.len()];
-    let (wrote, read) = tokio::join!(writer.write_all(&sent), reader.read_exact(&mut received));
+    let write = async {
+        writer.write_all(&sent).await?;
+        // TLS may hold the last record back.
+        writer.flush().await
+    };
+    let (wrote, read) = tokio::join!(write, reader.read_exact(&mut received));
     wrote.unwrap();
     read.unwrap();
     assert!(received == sent, "what came back is not what was sent");
