@@ -7,8 +7,10 @@
 //! [`dial::RealDialer`] is the only type that opens sockets: to proxies and their relays, IPv4 only, each with the exit mark.
 //! [`relay::ExitRelay`] joins them: packets of peers in, packets for peers out.
 //!
-//! The caller tells policy and dialer this host's own addresses whenever they change, and the policy the addresses of the proxies
-//! that the dialer found. It calls [`dial::RealDialer::check_health`] every [`dial::HEALTH_INTERVAL`].
+//! The caller tells policy and dialer this host's own addresses whenever they change ([`dial::RealDialer::refresh`], also now and then
+//! for the names of the proxies), and the policy the addresses of the proxies that the dialer found. It calls
+//! [`dial::RealDialer::check_health`] every [`dial::HEALTH_INTERVAL`]. Packets that it brings come from the peers whose addresses they
+//! bear. IPv6 and DNS of clients are no part of this crate.
 #![forbid(unsafe_code)]
 
 pub mod dial;

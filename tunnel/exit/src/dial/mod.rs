@@ -123,6 +123,11 @@ impl Proxy {
         }
     }
 
+    /// Name servers give the same addresses in another order each time.
+    fn address_set(&self) -> HashSet<Ipv4Addr> {
+        self.addresses.iter().flatten().copied().collect()
+    }
+
     /// Whether its credentials can be read on the way: plain text, and not within this host.
     fn sends_plain_credentials(&self) -> bool {
         let leaves = |address: &Ipv4Addr| !address.is_loopback();
@@ -173,42 +178,50 @@ impl RealDialer {
         };
         let mut proxies = Vec::with_capacity(configs.len());
         for config in configs {
-            let resolved = self.addresses(&config, facts).await;
-            let is_local = resolved.as_ref().is_ok_and(|addresses| {
-                addresses.iter().any(|address| address.is_loopback() || facts.own_addresses.contains(address))
-            });
-            let health = resolved.as_ref().err().cloned().map_or(Health::Unknown, Health::Down);
-            proxies.push(Proxy { config, addresses: resolved, is_local, health: Mutex::new(health) });
+            proxies.push(self.proxy(config, facts, &[]).await);
         }
         self.replace(proxies);
+    }
+
+    /// Looks up the names of the proxies again, and holds all addresses against what is known of this host now. To be called when either
+    /// may have changed. If an address did, streams are told to end; gives whether that is so.
+    pub async fn refresh(&self, facts: &HostFacts) -> bool {
+        let _setting = self.setting.lock().await;
+        let state = self.state.load_full();
+        let mut proxies = Vec::with_capacity(state.proxies.len());
+        let mut changed = false;
+        for old in &state.proxies {
+            let known = old.addresses.as_deref().unwrap_or_default();
+            let proxy = self.proxy(old.config.clone(), facts, known).await;
+            changed |= proxy.address_set() != old.address_set();
+            proxies.push(proxy);
+        }
+        if changed {
+            self.replace(proxies);
+        }
+        changed
+    }
+
+    /// A proxy with its addresses. The known ones serve while its name cannot be looked up.
+    async fn proxy(&self, config: ProxyConfig, facts: &HostFacts, known: &[Ipv4Addr]) -> Proxy {
+        let found = match &config.url.host {
+            ProxyHost::Address(address) => Ok(vec![*address]),
+            ProxyHost::Name(name) => match self.net.resolve(name).await {
+                Err(error) if known.is_empty() => Err(ProxyFailure::Name(error.to_string())),
+                Err(_) => Ok(known.to_vec()),
+                Ok(addresses) => Ok(addresses),
+            },
+        };
+        let addresses = found.and_then(|found| admissible(&config, facts, found));
+        let is_own = |address: &Ipv4Addr| address.is_loopback() || facts.own_addresses.contains(address);
+        let is_local = addresses.as_ref().is_ok_and(|addresses| addresses.iter().any(is_own));
+        let health = addresses.as_ref().err().cloned().map_or(Health::Unknown, Health::Down);
+        Proxy { config, addresses, is_local, health: Mutex::new(health) }
     }
 
     fn replace(&self, proxies: Vec<Proxy>) {
         let old = self.state.swap(Arc::new(State { proxies, retired: watch::Sender::new(false) }));
         old.retired.send_replace(true);
-    }
-
-    async fn addresses(
-        &self,
-        config: &ProxyConfig,
-        facts: &HostFacts,
-    ) -> Result<Vec<Ipv4Addr>, ProxyFailure> {
-        let found = match &config.url.host {
-            ProxyHost::Address(address) => vec![*address],
-            ProxyHost::Name(name) => {
-                let resolved = self.net.resolve(name).await;
-                resolved.map_err(|error| ProxyFailure::Name(error.to_string()))?
-            }
-        };
-        let mut refusal = ProxyFailure::Name("its name has no address".to_owned());
-        let mut addresses = Vec::new();
-        for address in found.into_iter().take(MAX_ADDRESS_COUNT) {
-            match facts.check(address, config.allow_local) {
-                Ok(()) => addresses.push(address),
-                Err(error) => refusal = ProxyFailure::Address(error),
-            }
-        }
-        if addresses.is_empty() { Err(refusal) } else { Ok(addresses) }
     }
 
     /// All addresses of all proxies, for the policy and the firewall.
@@ -360,6 +373,23 @@ impl RealDialer {
             negotiate(&mut stream, &mut handshake).await.map_err(ProxyFailure::Handshake)?;
         Ok((stream, outcome, early))
     }
+}
+
+/// Those of the addresses found where a proxy may be; why not, if there is none.
+fn admissible(
+    config: &ProxyConfig,
+    facts: &HostFacts,
+    found: Vec<Ipv4Addr>,
+) -> Result<Vec<Ipv4Addr>, ProxyFailure> {
+    let mut refusal = ProxyFailure::Name("its name has no address".to_owned());
+    let mut addresses = Vec::new();
+    for address in found.into_iter().take(MAX_ADDRESS_COUNT) {
+        match facts.check(address, config.allow_local) {
+            Ok(()) => addresses.push(address),
+            Err(error) => refusal = ProxyFailure::Address(error),
+        }
+    }
+    if addresses.is_empty() { Err(refusal) } else { Ok(addresses) }
 }
 
 struct Asked {

@@ -35,3 +35,32 @@ const fn answer_to_reply(reply: Reply) -> Refusal {
         | Reply::Unassigned(_) => Refusal::Unreachable(Unreachable::AdminProhibited),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::Garbage;
+
+    #[test]
+    fn a_peer_is_told_what_the_destination_or_a_router_would_tell() {
+        let destination =
+            |error| DialError::Destination { proxy: "socks5://11.0.0.8:1080".parse().unwrap(), error };
+        let unreachable = Refusal::Unreachable;
+        for (error, answer) in [
+            (destination(ProxyError::Refused(Reply::ConnectionRefused)), Refusal::Reset),
+            (destination(ProxyError::Refused(Reply::NetworkUnreachable)), unreachable(Unreachable::Net)),
+            (destination(ProxyError::Refused(Reply::HostUnreachable)), unreachable(Unreachable::Host)),
+            (destination(ProxyError::Refused(Reply::TtlExpired)), unreachable(Unreachable::Host)),
+            (destination(ProxyError::Refused(Reply::HttpStatus(504))), unreachable(Unreachable::Host)),
+            (destination(ProxyError::Refused(Reply::HttpStatus(503))), Refusal::Reset),
+            (destination(ProxyError::NoAnswer), unreachable(Unreachable::Host)),
+            (destination(ProxyError::Garbage(Garbage::Version)), unreachable(Unreachable::AdminProhibited)),
+            (DialError::Closed, unreachable(Unreachable::AdminProhibited)),
+            (DialError::Busy, unreachable(Unreachable::AdminProhibited)),
+            (DialError::Mark(String::new()), unreachable(Unreachable::AdminProhibited)),
+            (DialError::Proxies(Vec::new()), unreachable(Unreachable::AdminProhibited)),
+        ] {
+            assert_eq!(answer_to(&error), answer, "{error}");
+        }
+    }
+}

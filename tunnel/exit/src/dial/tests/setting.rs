@@ -119,3 +119,33 @@ async fn a_setting_that_changes_during_a_dial_ends_the_dial() {
     let (dialled, _stream) = tokio::join!(dialer.connect(destination()), proxy);
     assert_eq!(dialled.err(), Some(DialError::Closed));
 }
+
+#[tokio::test]
+async fn a_proxy_that_moves_is_followed_and_its_old_streams_end() {
+    let hosts_file = tempfile::NamedTempFile::new().unwrap();
+    let hosts = |text: &str| std::fs::write(hosts_file.path(), text).unwrap();
+    let dialer = RealDialer::new(Arc::new(FakeBinder::default()), net(hosts_file.path()));
+    let facts = HostFacts::default();
+    let retired = |dialer: &RealDialer| dialer.state.load().retired.subscribe();
+    hosts("11.0.0.8 proxy.test\n11.0.0.9 proxy.test\n");
+    set_with(&dialer, config("socks5://proxy.test", false), &facts).await;
+    let first = retired(&dialer);
+
+    hosts("11.0.0.9 proxy.test\n11.0.0.8 proxy.test\n");
+    assert!(!dialer.refresh(&facts).await, "only the order changed");
+    hosts("");
+    assert!(!dialer.refresh(&facts).await, "nobody knows better");
+    assert!(!*first.borrow());
+
+    hosts("11.0.0.10 proxy.test\n");
+    assert!(dialer.refresh(&facts).await);
+    assert!(*first.borrow());
+    assert_eq!(dialer.proxy_addresses(), [Ipv4Addr::new(11, 0, 0, 10)].into());
+
+    // The address becomes this host's own.
+    let own = HostFacts { own_addresses: [Ipv4Addr::new(11, 0, 0, 10)].into(), tunnelled: Vec::new() };
+    let second = retired(&dialer);
+    assert!(dialer.refresh(&own).await);
+    assert!(*second.borrow() && dialer.proxy_addresses().is_empty());
+    assert!(matches!(dialer.connect(destination()).await, Err(DialError::Proxies(_))));
+}
