@@ -118,7 +118,7 @@ impl Proxy {
     fn note(&self, health: Health) {
         let mut current = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         if *current != health {
-            tracing::info!(proxy = %self.config.url, ?health, "health of a proxy changed");
+            tracing::debug!(proxy = %self.config.url, ?health, "health of a proxy changed");
             *current = health;
         }
     }

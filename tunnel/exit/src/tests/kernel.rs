@@ -215,6 +215,18 @@ fn the_kernel_gets_everything_through_a_link_that_loses_packets() {
 }
 
 #[test]
+fn a_kernel_without_options_gets_everything_too() {
+    for option in ["tcp_sack", "tcp_window_scaling"] {
+        with_stack(false, 25, move || {
+            std::fs::write(format!("/proc/sys/net/ipv4/{option}"), "0").unwrap();
+            for salt in 0..2 {
+                echo(200_000, salt);
+            }
+        });
+    }
+}
+
+#[test]
 fn many_connections_at_once_keep_apart() {
     with_stack(true, 0, || {
         let threads: Vec<_> = (0..64).map(|salt| std::thread::spawn(move || echo(100_000, salt))).collect();
