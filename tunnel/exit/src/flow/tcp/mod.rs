@@ -23,9 +23,10 @@ use sender::{AckOutcome, Negotiated, Piece, Sender};
 pub(super) const WINDOW_SCALE: u8 = 7;
 /// How long the acknowledgement of a single segment waits for company (RFC 9293 §3.8.6.3 allows half a second).
 const ACK_DELAY: Duration = Duration::from_millis(40);
-/// How long a connection that we ended first is remembered, so that the peer's repeated FIN finds an answer. Two lives of a segment
-/// (RFC 9293 §3.6.1) would be minutes; no packet lives that long in the tunnel, which throws old ones away.
-const TIME_WAIT: Duration = Duration::from_secs(10);
+/// How long a connection that we ended first is remembered, so that the peer's repeated FIN finds an answer: its first repetitions. Two
+/// lives of a segment (RFC 9293 §3.6.1) would be minutes, but no old packet lives in the tunnel, which throws them away, and two thousand
+/// connections a second have to fit into the limit on flows meanwhile.
+const TIME_WAIT: Duration = Duration::from_secs(3);
 /// How long nothing may come from a peer before it is asked whether it is still there (RFC 9293 §3.8.4). Shorter than the two hours there:
 /// a client that fell asleep holds a connection at the proxy.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
