@@ -105,3 +105,24 @@ ensure_resolved() {
     rm -rf "$folder"
     return 1
 }
+
+# Names the folder with the proxies for the tests of the exit. Their packages are unpacked, never installed: that would start them.
+ensure_proxies() {
+    local folder=$root/target/proxies
+    export TSRS_TEST_PROXIES=$folder
+    [ -x "$folder/usr/sbin/squid" ] && return 0
+    [ "$(uname -m)" = x86_64 ] && command -v apt-get >/dev/null || return 1
+    say "unpacking microsocks, dante, tinyproxy and squid for the tests"
+    local work package
+    work=$(mktemp -d) || return 1
+    (
+        set -e
+        cd "$work"
+        apt-get download -q microsocks dante-server tinyproxy-bin squid squid-common squid-langpack libecap3 libltdl7 libtdb1 >/dev/null 2>&1
+        mkdir -p "$folder"
+        for package in ./*.deb; do dpkg-deb -x "$package" "$folder"; done
+    )
+    local result=$?
+    rm -rf "$work"
+    return $result
+}

@@ -7,6 +7,7 @@
 //! - [`dependencies`]: every external crate is listed with its reason;
 //! - [`house`]: lints are inherited, `unsafe` stays in `sys` modules of four crates, no build scripts or macros of our own;
 //! - [`sans_io`]: protocol crates name no socket, file, clock, thread or process; no crate makes an unbounded channel;
+//! - [`exit`]: exit traffic has one module that makes sockets, no IPv6, and no setting that means "direct";
 //! - [`decoders`]: every decoder of foreign input has a fuzz target;
 //! - [`texts`]: what ARCHITECTURE.md names exists, and every crate is named there.
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@
 
 mod decoders;
 mod dependencies;
+mod exit;
 mod house;
 mod layers;
 mod paths;
@@ -50,6 +52,7 @@ fn run() -> anyhow::Result<Vec<Violation>> {
     violations.extend(dependencies::check(&metadata));
     violations.extend(house::check(&metadata, &sources)?);
     violations.extend(sans_io::check(&sources));
+    violations.extend(exit::check(&sources));
     violations.extend(decoders::check(&metadata, &sources)?);
     violations.extend(texts::check(&metadata)?);
     violations.sort();

@@ -61,7 +61,7 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Violation> {
     violations
 }
 
-fn breaches(file: &str, named: &Named, guarded: &[(&str, &str)]) -> Vec<Violation> {
+pub(crate) fn breaches(file: &str, named: &Named, guarded: &[(&str, &str)]) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (guard, instead) in guarded {
         let below = format!("{guard}::");
@@ -83,7 +83,7 @@ fn breaches(file: &str, named: &Named, guarded: &[(&str, &str)]) -> Vec<Violatio
     violations
 }
 
-fn hidden(file: &str, named: &Named) -> Vec<Violation> {
+pub(crate) fn hidden(file: &str, named: &Named) -> Vec<Violation> {
     named
         .hidden
         .iter()

@@ -87,6 +87,23 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             };
             vec![message(17, 104, 1280), [message(17, 104, 1200), message(1, 40, 7)].concat()]
         }
+        "exit_socks5" => vec![
+            b"\x08\x05\0\x05\0\0\x01\x0b\0\0\x08\x12\x34rest".to_vec(),
+            b"\x0c\x05\x02\x01\0\x05\0\0\x03\x04name\0\x50rest".to_vec(),
+            b"\x0a\x05\0\x05\0\0\x01\0\0\0\0\x12\x34".to_vec(),
+            b"\x0f\x05\x02\x01\x01".to_vec(),
+            b"\x08\x05\0\x05\x05\0\x01".to_vec(),
+        ],
+        "exit_http" => vec![
+            b"\xf8HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\nrest".to_vec(),
+            b"\x0cHTTP/1.0 407 no\r\nProxy-Authenticate: Basic realm=\"a\"\r\n\r\n".to_vec(),
+            b"\xffHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 no\r\n\r\n".to_vec(),
+        ],
+        "exit_udp" => vec![b"\0\0\0\x01\x0b\x01\x02\x03\x01\xbbdata".to_vec(), b"\0\0\x01\x03\x04name\0\x50".to_vec()],
+        "exit_flows" => exit_flows(),
+        "exit_texts" => ["socks5h://proxy.example.test:1080", "https://11.0.0.8", "file:/etc/proxy", "credential:exit-proxy", "user:password"]
+            .map(|text| text.as_bytes().to_vec())
+            .to_vec(),
         "filter_rules" => cases("filter/rule-parse.json", MAX_CASES, |case| Some(case["rules"].to_string().into_bytes())),
         "filter_packets" => vec![
             [&[0], script(packets().iter().zip(0_u8..).map(|(packet, number)| (number, packet.as_slice()))).as_slice()].concat(),
@@ -271,6 +288,39 @@ fn gro() -> Vec<Vec<u8>> {
 
 /// A whole query by TCP, and one by UDP. The stack's first sequence number follows from its seed; the client's acknowledgements are found by
 /// asking it.
+/// A connection of a peer in which everything happens once. The first number of the stack is the first one of the target's seed.
+fn exit_flows() -> Vec<Vec<u8>> {
+    use rand_core::RngCore as _;
+    let (peer, destination, ports) = ([100, 64, 0, 9], [11, 1, 2, 3], [4000, 80]);
+    let theirs = tsrs_lab_fuzzing::input::Seeded(1).next_u32().wrapping_add(1);
+    let of_peer = |seq: u32, acked: u32, flags: u8, payload: &[u8]| {
+        segment(peer, destination, ports, seq, theirs.wrapping_add(acked), flags, payload)
+    };
+    let records = [
+        (1, segment(peer, destination, ports, 100, 0, 2, &[])),
+        (3, Vec::new()),
+        (1, of_peer(101, 0, 0x10, &[])),
+        (1, of_peer(101, 0, 0x18, b"request")),
+        (6, Vec::new()),
+        (5, vec![7; 1500]),
+        (1, of_peer(113, 0, 0x18, b"later")),
+        (1, of_peer(108, 500, 0x18, b"early")),
+        (0x42, Vec::new()),
+        (7, Vec::new()),
+        (1, of_peer(118, 1501, 0x11, &[])),
+        (6, Vec::new()),
+        (0xf2, Vec::new()),
+    ];
+    let syns = (1..6).map(|port| (1, segment(peer, destination, [port, 80], 1, 0, 2, &[])));
+    let decisions =
+        [(3, Vec::new()), (0x14, Vec::new()), (0x23, Vec::new()), (0x28, Vec::new()), (0xf2, Vec::new())];
+    let many: Vec<_> = syns.chain(decisions).collect();
+    let borrowed = |records: &[(u8, Vec<u8>)]| {
+        script(records.iter().map(|(kind, record)| (*kind, record.as_slice())).collect::<Vec<_>>())
+    };
+    vec![borrowed(&records), borrowed(&many)]
+}
+
 fn service() -> Vec<Vec<u8>> {
     let (host, stack_address) = ([100, 64, 0, 1], [100, 100, 100, 100]);
     let query = hex("12340100000100000000000003777777076578616d706c6503636f6d0000010001");

@@ -22,6 +22,7 @@ pub mod dataplane;
 pub mod derp;
 pub mod dns;
 pub mod engine;
+pub mod exit;
 pub mod filter;
 pub mod input;
 pub mod linux;
@@ -61,6 +62,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dns_answer", dns::answer),
     ("dns_texts", dns::texts),
     ("engine_control_messages", engine::control_messages),
+    ("exit_socks5", exit::socks5),
+    ("exit_http", exit::http),
+    ("exit_udp", exit::udp),
+    ("exit_texts", exit::texts),
+    ("exit_flows", exit::flows),
     ("filter_rules", filter::rules),
     ("filter_packets", filter::packets),
     ("linux_netlink", linux::netlink),

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::Ipv4Net;
 
 use crate::{
-    DnsConfig, DnsConfigurator, DnsOwner, DnsStatus, LinkMonitor, LinkState, PeerCred, PeerCredentials,
-    PlatformError, Result, Router, RouterConfig, SocketBinder,
+    DnsConfig, DnsConfigurator, DnsOwner, DnsStatus, ExitBinder, LinkMonitor, LinkState, PeerCred,
+    PeerCredentials, PlatformError, Result, Router, RouterConfig, SocketBinder,
 };
 
 /// A router that remembers what it was asked for.
@@ -161,6 +161,13 @@ impl FakeBinder {
 
 impl SocketBinder for FakeBinder {
     fn mark_bypass(&self, _fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl ExitBinder for FakeBinder {
+    fn mark_exit(&self, _fd: BorrowedFd<'_>) -> io::Result<()> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

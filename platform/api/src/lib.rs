@@ -28,7 +28,7 @@ pub mod contract;
 pub mod fake;
 
 pub use advertise::{Refusal, advertisable};
-pub use binder::SocketBinder;
+pub use binder::{ExitBinder, SocketBinder};
 pub use dns::{DnsConfig, DnsConfigurator, DnsEvent, DnsOwner, DnsStatus, MatchDomain};
 pub use error::{PlatformError, Result};
 pub use instance::{Instance, InstanceRangeError, Marks, RulePriorities};

@@ -1,37 +1,47 @@
-//! The bypass mark on the agent's own sockets.
+//! The marks on the agent's own sockets and on those of exit traffic.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use tsrs_platform_api::{Instance, SocketBinder};
+use tsrs_platform_api::{ExitBinder, Instance, Marks, SocketBinder};
 
-/// Marks sockets so that the policy rules lead their packets around the tunnel.
+/// Marks sockets so that the policy rules lead their packets around the tunnel, or to the proxies of exit traffic only.
 ///
 /// The mark is the whole of `SO_MARK`: a fresh socket has no other bits to keep. It needs CAP_NET_ADMIN, or
 /// CAP_NET_RAW from Linux 5.17 on.
 #[derive(Clone, Copy, Debug)]
 pub struct MarkBinder {
-    mark: u32,
+    marks: Marks,
 }
 
 impl MarkBinder {
-    /// Marks with the bypass mark of this instance.
+    /// Marks with the marks of this instance.
     pub const fn new(instance: Instance) -> Self {
-        Self { mark: instance.marks().bypass }
+        Self { marks: instance.marks() }
     }
 }
 
 impl SocketBinder for MarkBinder {
     fn mark_bypass(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        setsockopt(&fd, sockopt::Mark, &self.mark).map_err(|errno| {
-            let cause = io::Error::from(errno);
-            let why = format!(
-                "set the bypass mark of a socket: {cause} (run as root, or give the agent CAP_NET_ADMIN)"
-            );
-            io::Error::new(cause.kind(), why)
-        })
+        mark(fd, self.marks.bypass, "bypass")
     }
+}
+
+impl ExitBinder for MarkBinder {
+    fn mark_exit(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        mark(fd, self.marks.exit, "exit")
+    }
+}
+
+fn mark(fd: BorrowedFd<'_>, mark: u32, name: &str) -> io::Result<()> {
+    setsockopt(&fd, sockopt::Mark, &mark).map_err(|errno| {
+        let cause = io::Error::from(errno);
+        let why = format!(
+            "set the {name} mark of a socket: {cause} (run as root, or give the agent CAP_NET_ADMIN)"
+        );
+        io::Error::new(cause.kind(), why)
+    })
 }
 
 #[cfg(test)]
@@ -52,6 +62,8 @@ mod tests {
                 let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
                 MarkBinder::new(instance).mark_bypass(socket.as_fd()).unwrap();
                 assert_eq!(getsockopt(&socket, sockopt::Mark).unwrap(), instance.marks().bypass);
+                MarkBinder::new(instance).mark_exit(socket.as_fd()).unwrap();
+                assert_eq!(getsockopt(&socket, sockopt::Mark).unwrap(), instance.marks().exit);
             }
         });
     }
