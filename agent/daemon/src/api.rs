@@ -61,22 +61,35 @@ pub(crate) struct Api {
 impl Api {
     /// Answers one request.
     pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, caller: Arc<Caller>) -> Answer {
-        if let Err(refusal) = request::check(&request) {
-            return refusal;
+        match self.admit(&request, &caller).await {
+            Ok((endpoint, path, access)) => {
+                self.dispatch(endpoint, Asked::new(request, path, access), caller).await
+            }
+            Err(answer) => {
+                // Who is still sending would find the connection closed, and not read why.
+                request::discard(request.into_body()).await;
+                answer
+            }
         }
-        let Some(path) = request::decoded_path(&request) else { return Answer::not_found() };
+    }
+
+    /// The endpoint that is asked for, its path, and what the caller may do there; or the answer without one.
+    async fn admit(
+        &self,
+        request: &Request<Incoming>,
+        caller: &Caller,
+    ) -> Result<(&'static Endpoint, String, Access), Answer> {
+        request::check(request)?;
+        let path = request::decoded_path(request).ok_or_else(Answer::not_found)?;
         if let Some(answer) = outside(&path) {
-            return answer;
+            return Err(answer);
         }
-        let Some(endpoint) = path.strip_prefix(PATH_PREFIX).and_then(Endpoint::at) else {
-            return Answer::not_found();
-        };
+        let endpoint = path.strip_prefix(PATH_PREFIX).and_then(Endpoint::at).ok_or_else(Answer::not_found)?;
         let access = self.access(caller.uid).await;
-        if let Err(refusal) = endpoint.check(request.method().as_str(), access) {
-            return Answer::text(refusal.status, refusal.text);
+        match endpoint.check(request.method().as_str(), access) {
+            Ok(()) => Ok((endpoint, path, access)),
+            Err(refusal) => Err(Answer::text(refusal.status, refusal.text)),
         }
-        let asked = Asked::new(request, path, access);
-        self.dispatch(endpoint, asked, caller).await
     }
 
     async fn dispatch(

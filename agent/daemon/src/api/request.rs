@@ -13,6 +13,9 @@ use super::Answer;
 /// Largest body: whole prefs with every list full take a tenth of it.
 pub(super) const MAX_BODY_LEN: usize = 1 << 20;
 
+/// Bytes of a body that are read past although nobody wants them; as many as Go's servers do.
+const MAX_DISCARDED_LEN: usize = 256 << 10;
+
 /// How long a body may take; it comes from this host.
 const BODY_LIMIT: Duration = Duration::from_secs(30);
 
@@ -71,6 +74,14 @@ impl Asked {
     pub(crate) fn into_request(self) -> Request<Incoming> {
         self.request
     }
+}
+
+/// Reads a body to its end, or as far as is fair, and forgets it.
+pub(super) async fn discard(body: Incoming) {
+    let mut body = Limited::new(body, MAX_DISCARDED_LEN);
+    let reading = async { while let Some(Ok(_)) = body.frame().await {} };
+    // However it ends: the answer does not depend on it.
+    let _ = tokio::time::timeout(BODY_LIMIT, reading).await;
 }
 
 /// Refuses what a browser or a stranger's page may have made.

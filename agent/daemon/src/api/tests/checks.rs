@@ -148,6 +148,22 @@ async fn a_body_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
+async fn a_caller_that_is_refused_may_finish_its_request_first() {
+    let bench = Bench::new().await;
+    let body = [b' '; 100 << 10];
+    let head = format!("{}Content-Length: {}\r\n\r\n", head("PATCH", "/localapi/v0/prefs"), body.len());
+    let mut stream = bench.connect(OTHER);
+    tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.unwrap();
+    // Long enough for an answer that does not wait for the rest.
+    let mut answer = Vec::new();
+    let early = tokio::io::AsyncReadExt::read_buf(&mut stream, &mut answer);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(100), early).await.is_err());
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &body).await.unwrap();
+    tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 403 "), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
 async fn no_prefix_of_a_request_is_taken_for_the_whole() {
     let bench = Bench::new().await;
     let body = r#"{"WantRunning":true,"WantRunningSet":true}"#;
