@@ -7,7 +7,7 @@ use crate::stats::Summary;
 
 const BAR_HEIGHT: f64 = 14.0;
 const GAP: f64 = 12.0;
-const LABEL_WIDTH: f64 = 240.0;
+const LABEL_WIDTH: f64 = 280.0;
 const SCALE_WIDTH: f64 = 420.0;
 const WIDTH: f64 = LABEL_WIDTH + SCALE_WIDTH + 200.0;
 /// Fill colours: ours first, then the others in their order.

@@ -128,7 +128,10 @@ impl Results {
             let rows: Vec<_> = rows.filter(|(_, values)| values.iter().any(Option::is_some)).collect();
             let names: Vec<_> = group.iter().map(|outcome| outcome.name.as_str()).collect();
             if !rows.is_empty() {
-                plots.push((name, svg(&format!("{title}: medians (least–most)"), &names, &rows)));
+                plots.push((
+                    name,
+                    svg(&format!("{title}: medians (least–most), the longer the better"), &names, &rows),
+                ));
             }
         }
         plots
