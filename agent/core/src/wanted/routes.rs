@@ -60,14 +60,14 @@ impl RouteTable {
 
     /// The routes to set. `one_cgnat` is the wish of control: one route for all, or one each.
     pub fn routes(&self, one_cgnat: Option<bool>) -> BTreeSet<Ipv4Net> {
-        let mut routes: BTreeSet<Ipv4Net> = self.subnets.keys().take(MAX_SUBNET_ROUTES).copied().collect();
+        let subnets = self.subnets.keys().take(MAX_SUBNET_ROUTES).copied();
         let collapse = self.hosts.len() > MAX_HOST_ROUTES || one_cgnat == Some(true);
         if collapse && !self.hosts.is_empty() {
-            routes.insert(CGNAT);
+            subnets.chain([CGNAT]).collect()
         } else {
-            routes.extend(self.hosts.keys());
+            // Collected at once: a set that grows one by one takes several times as long.
+            subnets.chain(self.hosts.keys().copied()).collect()
         }
-        routes
     }
 
     fn map(&mut self, net: &Ipv4Net) -> &mut BTreeMap<Ipv4Net, u32> {
