@@ -90,7 +90,8 @@ async fn pings_and_c2n_requests_are_answered() {
         let refused = lab.control.c2n(node.id, "GET /debug/goroutines HTTP/1.1\r\n\r\n", LIMIT).unwrap();
         let pinged =
             lab.control.ping_address(node.id, "disco", "100.64.0.9".parse().unwrap(), LIMIT).unwrap();
-        (echoed, refused, pinged)
+        // The server stays until the client, too, has the answer to its last call.
+        (lab, echoed, refused, pinged)
     });
     let ping = client
         .event("ping", |event| match event {
@@ -102,7 +103,7 @@ async fn pings_and_c2n_requests_are_answered() {
     let response =
         PingResponse { kind: "disco".to_owned(), err: "no peer".to_owned(), ..PingResponse::default() };
     client.handle.ping_response(&ping, &response).await.unwrap();
-    let (echoed, refused, pinged) = answers.await.unwrap();
+    let (_lab, echoed, refused, pinged) = answers.await.unwrap();
     assert!(echoed.starts_with("HTTP/1.1 200 OK\r\n") && echoed.ends_with("\r\n\r\nhello"), "{echoed}");
     assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
     assert_eq!(pinged.err, "no peer");
