@@ -50,6 +50,30 @@ pub enum Change {
     Cached,
 }
 
+impl Change {
+    /// The peer that it is about, as it was and as it is; nothing of either where it is about something else.
+    pub fn peer(&self) -> (Option<&Arc<Node>>, Option<&Arc<Node>>) {
+        match self {
+            Self::PeerRemoved(before) => (Some(before), None),
+            Self::PeerChanged { before, after } => (Some(before), Some(after)),
+            Self::PeerAdded(after) => (None, Some(after)),
+            Self::SelfNode
+            | Self::DerpMap
+            | Self::Dns
+            | Self::Domain
+            | Self::CollectServices
+            | Self::PacketFilter
+            | Self::UserProfiles
+            | Self::DisplayMessages
+            | Self::SshPolicy
+            | Self::Tka
+            | Self::AuditLogId
+            | Self::DialPlan
+            | Self::Cached => (None, None),
+        }
+    }
+}
+
 /// The peers that a message may have changed.
 pub(crate) enum Touched {
     /// Any of them.

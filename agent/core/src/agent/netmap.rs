@@ -142,27 +142,15 @@ impl<R: CryptoRngCore> Agent<R> {
 fn add_peers(notify: &mut Notify, netmap: &Netmap, changes: &[Change]) {
     let mut users = BTreeMap::new();
     for change in changes {
-        match change {
-            Change::PeerRemoved(node) => notify.peers_removed.push(node.id),
-            Change::PeerAdded(node) | Change::PeerChanged { after: node, .. } => {
+        match change.peer() {
+            (Some(node), None) => notify.peers_removed.push(node.id),
+            (_, Some(node)) => {
                 for user in [node.user, node.sharer] {
                     users.extend(netmap.user_profile(user).map(|profile| (user, profile.as_ref().clone())));
                 }
                 notify.peers_changed.push(Node::clone(node));
             }
-            Change::SelfNode
-            | Change::DerpMap
-            | Change::Dns
-            | Change::Domain
-            | Change::CollectServices
-            | Change::PacketFilter
-            | Change::UserProfiles
-            | Change::DisplayMessages
-            | Change::SshPolicy
-            | Change::Tka
-            | Change::AuditLogId
-            | Change::DialPlan
-            | Change::Cached => {}
+            (None, None) => {}
         }
     }
     notify.user_profiles = users;

@@ -363,33 +363,15 @@ impl<R: CryptoRngCore> Agent<R> {
         let (mut steps, mut names) = (Vec::new(), Vec::new());
         let with_ipv6 = self.tunnel.names_with_ipv6;
         for change in changes {
-            let (before, after) = match change {
-                Change::PeerRemoved(before) => (Some(before), None),
-                Change::PeerChanged { before, after } => (Some(before), Some(after)),
-                Change::PeerAdded(after) => (None, Some(after)),
-                Change::SelfNode => {
-                    let node = netmap.self_node();
-                    self.tunnel.hosts.set(node.id, host_entry(node, with_ipv6), &mut names);
-                    continue;
-                }
-                Change::DerpMap
-                | Change::Dns
-                | Change::Domain
-                | Change::CollectServices
-                | Change::PacketFilter
-                | Change::UserProfiles
-                | Change::DisplayMessages
-                | Change::SshPolicy
-                | Change::Tka
-                | Change::AuditLogId
-                | Change::DialPlan
-                | Change::Cached => continue,
-            };
-            self.tunnel.step(before.map(AsRef::as_ref), after.map(AsRef::as_ref), &mut steps);
-            if let Some(id) = before.or(after).map(|node| node.id) {
-                let entry = after.and_then(|node| host_entry(node, with_ipv6));
-                self.tunnel.hosts.set(id, entry, &mut names);
+            if *change == Change::SelfNode {
+                let node = netmap.self_node();
+                self.tunnel.hosts.set(node.id, host_entry(node, with_ipv6), &mut names);
             }
+            let (before, after) = change.peer();
+            let Some(id) = before.or(after).map(|node| node.id) else { continue };
+            self.tunnel.step(before.map(AsRef::as_ref), after.map(AsRef::as_ref), &mut steps);
+            let entry = after.and_then(|node| host_entry(node, with_ipv6));
+            self.tunnel.hosts.set(id, entry, &mut names);
         }
         self.send_steps(steps);
         self.send_names(names);

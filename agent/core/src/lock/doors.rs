@@ -218,22 +218,6 @@ fn claim<'a>(full: &'a Peers, node: &'a Arc<Node>) -> FilterPeer<'a> {
 
 /// The peer that a change is about.
 fn peer_of(change: &Change) -> Option<&Arc<Node>> {
-    match change {
-        Change::PeerRemoved(node) | Change::PeerAdded(node) | Change::PeerChanged { after: node, .. } => {
-            Some(node)
-        }
-        Change::SelfNode
-        | Change::DerpMap
-        | Change::Dns
-        | Change::Domain
-        | Change::CollectServices
-        | Change::PacketFilter
-        | Change::UserProfiles
-        | Change::DisplayMessages
-        | Change::SshPolicy
-        | Change::Tka
-        | Change::AuditLogId
-        | Change::DialPlan
-        | Change::Cached => None,
-    }
+    let (before, after) = change.peer();
+    after.or(before)
 }
