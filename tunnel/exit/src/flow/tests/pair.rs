@@ -7,6 +7,7 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as ClientInstant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
+use tsrs_lab_vectors::SeededRng;
 use tsrs_tunnel_packet::gso::SuperPacket;
 
 use super::*;
@@ -15,37 +16,6 @@ pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
 pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 9);
 pub(super) const MTU: u16 = 1280;
 const TICK: Duration = Duration::from_millis(1);
-
-/// A seeded generator (SplitMix64).
-#[derive(Clone, Debug)]
-pub(super) struct Seeded(pub(super) u64);
-
-impl RngCore for Seeded {
-    fn next_u32(&mut self) -> u32 {
-        u32::try_from(self.next_u64() >> 32).unwrap()
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn fill_bytes(&mut self, dest: &mut [u8]) {
-        for byte in dest {
-            *byte = self.next_u64().to_le_bytes()[0];
-        }
-    }
-
-    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), rand_core::Error> {
-        self.fill_bytes(dest);
-        Ok(())
-    }
-}
-
-impl CryptoRng for Seeded {}
 
 /// What the link does to packets, in percent, and how long they take.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +37,7 @@ struct Wire {
 }
 
 impl Wire {
-    fn send(&mut self, packet: Vec<u8>, link: Link, random: &mut Seeded, now: Instant) {
+    fn send(&mut self, packet: Vec<u8>, link: Link, random: &mut SeededRng, now: Instant) {
         let mut chance = |percent: u64| random.next_u64() % 100 < percent;
         if chance(link.loss) {
             return;
@@ -153,7 +123,7 @@ pub(super) struct Server {
 }
 
 pub(super) struct Pair {
-    pub(super) stack: FlowStack<Seeded>,
+    pub(super) stack: FlowStack<SeededRng>,
     pub(super) now: Instant,
     start: Instant,
     interface: Interface,
@@ -162,7 +132,7 @@ pub(super) struct Pair {
     to_stack: Wire,
     to_client: Wire,
     pub(super) link: Link,
-    random: Seeded,
+    random: SeededRng,
     pub(super) opened: Vec<(FlowId, SocketAddrV4)>,
     pub(super) servers: HashMap<FlowId, Server>,
     /// Packets of the stack that reached the link.
@@ -183,7 +153,7 @@ impl Pair {
         });
         interface.routes_mut().add_default_ipv4_route(CLIENT).unwrap();
         Self {
-            stack: FlowStack::new(NODE, MTU, limits, Seeded(seed), now),
+            stack: FlowStack::new(NODE, MTU, limits, SeededRng(seed), now),
             now,
             start: now,
             interface,
@@ -192,7 +162,7 @@ impl Pair {
             to_stack: Wire::default(),
             to_client: Wire::default(),
             link,
-            random: Seeded(seed ^ 0x5555),
+            random: SeededRng(seed ^ 0x5555),
             opened: Vec::new(),
             servers: HashMap::new(),
             sent: Vec::new(),
@@ -346,7 +316,7 @@ impl Pair {
 
 /// Bytes that tell their place.
 pub(super) fn pattern(len: usize, salt: u64) -> Vec<u8> {
-    let mut random = Seeded(salt);
+    let mut random = SeededRng(salt);
     let mut bytes = vec![0; len];
     random.fill_bytes(&mut bytes);
     bytes

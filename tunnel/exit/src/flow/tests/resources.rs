@@ -1,4 +1,6 @@
-use super::pair::{CLIENT, Seeded, Server, pattern};
+use tsrs_lab_vectors::SeededRng;
+
+use super::pair::{CLIENT, Server, pattern};
 use super::*;
 
 #[test]
@@ -108,8 +110,8 @@ fn flows_and_held_syns_are_limited_in_all_and_per_peer() {
     let limits =
         FlowLimits { flows: 6, flows_per_peer: 4, held: 5, held_per_peer: 3, ..FlowLimits::default() };
     let now = Instant::now();
-    let mut stack = FlowStack::new(pair::NODE, 1280, limits, Seeded(1), now);
-    let open = |stack: &mut FlowStack<Seeded>, peer: &str| {
+    let mut stack = FlowStack::new(pair::NODE, 1280, limits, SeededRng(1), now);
+    let open = |stack: &mut FlowStack<SeededRng>, peer: &str| {
         match stack.handle_packet(&syn(peer), true, now) {
             Input::Taken => {}
             input @ (Input::Datagram(_) | Input::Dropped(_)) => {
@@ -146,7 +148,7 @@ fn flows_and_held_syns_are_limited_in_all_and_per_peer() {
 #[test]
 fn peers_take_turns_whatever_the_number_of_their_flows() {
     let now = Instant::now();
-    let mut stack = FlowStack::new(pair::NODE, 1280, FlowLimits::default(), Seeded(1), now);
+    let mut stack = FlowStack::new(pair::NODE, 1280, FlowLimits::default(), SeededRng(1), now);
     let peers = (1..=50).map(|port| format!("100.64.0.9:{port}")).chain(["100.64.0.10:1".to_owned()]);
     for peer in peers {
         stack.handle_packet(&syn(&peer), true, now);
@@ -167,7 +169,7 @@ fn peers_take_turns_whatever_the_number_of_their_flows() {
 #[test]
 fn garbage_is_dropped_and_makes_no_flow() {
     let now = Instant::now();
-    let mut stack = FlowStack::new(pair::NODE, 1280, FlowLimits::default(), Seeded(1), now);
+    let mut stack = FlowStack::new(pair::NODE, 1280, FlowLimits::default(), SeededRng(1), now);
     let whole = syn("100.64.0.9:1");
     for len in 0..whole.len() {
         assert_eq!(stack.handle_packet(&whole[..len], true, now), Input::Dropped(InputDrop::Malformed));
